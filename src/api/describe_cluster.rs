@@ -1,0 +1,9 @@
+//! DescribeCluster (key 60), versions 0-2.
+
+use bytes::Bytes;
+
+use super::{Reply, RequestContext};
+
+pub async fn handle(ctx: RequestContext, body: Bytes) -> Reply {
+    todo!()
+}

@@ -1,0 +1,18 @@
+//! The only place that asks for the time.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock;
+
+impl Clock {
+    /// Milliseconds since 1970, as records carry them.
+    pub fn now_ms(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    }
+
+    /// For measuring spans; never goes back.
+    pub fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+}

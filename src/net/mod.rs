@@ -1,0 +1,1 @@
+//! Sockets: listeners, connections, frames. Bytes in, bytes out; requests are handed to the api table.

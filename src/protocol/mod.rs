@@ -1,0 +1,1 @@
+//! Bytes <-> requests where kafka-protocol does not do: header peek, allocation guards, the Produce and Fetch fast path.

@@ -1,0 +1,17 @@
+//! Kafka's log directory: batches, segments, indexes, checkpoints, recovery, and the io underneath.
+//! It knows files and batches; it knows nothing of topics' meaning, of coordinators or of the network.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod compression;
+pub mod dirs;
+pub mod epochs;
+pub mod io;
+pub mod log;
+pub mod offset_index;
+pub mod producers;
+pub mod time_index;
+pub mod validate;
+
+mod error;
+pub use error::{Error, Result};
