@@ -1,1 +1,5 @@
 //! Bytes <-> requests where kafka-protocol does not do: header peek, allocation guards, the Produce and Fetch fast path.
+
+pub mod fetch;
+pub mod produce;
+pub mod wire;
