@@ -45,6 +45,10 @@ impl Chunk {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// What was appended so far.
+    pub fn filled(&self) -> &[u8] {
+        todo!()
+    }
     /// A reference to `start..end` (panics beyond `len()`), which keeps the chunk alive; no copy.
     pub fn slice(self: &Arc<Chunk>, start: usize, end: usize) -> Bytes {
         todo!()
