@@ -35,6 +35,8 @@ pub struct LogManagerOptions {
     /// log.retention.check.interval.ms
     pub retention_check_interval_ms: i64,
     pub now_ms: i64,
+    /// None: what the first directory allows.
+    pub io: Option<Io>,
 }
 
 /// One log found in (or made in) a log directory.
@@ -73,7 +75,7 @@ impl LogManager {
     pub fn open(options: LogManagerOptions) -> Result<Arc<LogManager>> {
         let first = options.dirs.first().expect("config gives at least one log directory");
         Io::plain().create_dir_all(first)?;
-        let io = Io::probe(first);
+        let io = options.io.clone().unwrap_or_else(|| Io::probe(first));
         let locks: Vec<DirLock> = options.dirs.iter().map(|dir| dirs::lock(&io, dir)).collect::<Result<_>>()?;
         let (cluster_id, ids) = identify(&io, &options)?;
         let shared = Shared {

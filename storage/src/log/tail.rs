@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::io::{BLOCK, Chunk, ChunkPool, ChunkWriter};
+use crate::io::{BLOCK, Chunk, ChunkPool, ChunkWriter, Part};
 
 const SMALLEST_CHUNK_BYTES: usize = 16 << 10;
 const LARGEST_CHUNK_BYTES: usize = 1 << 20;
@@ -114,16 +114,16 @@ impl Tail {
 
     /// For a direct write of `from..to`: whole blocks, the last one padded with zeros. `to` is the end of what the tail
     /// has of that segment, or a multiple of BLOCK.
-    pub fn direct_slices(&mut self, segment: i64, from: u64, to: u64) -> Vec<Bytes> {
+    pub fn direct_slices(&mut self, segment: i64, from: u64, to: u64) -> Vec<Part> {
         let from = from - from % BLOCK as u64;
         let overlapping = self.chunks.iter_mut().filter(|c| c.segment == segment && c.start < to && c.end() > from);
         overlapping
             .map(|c| {
                 let start = (from.max(c.start) - c.start) as usize;
                 if c.end() <= to {
-                    c.writer.direct_slice(start)
+                    c.writer.direct_slice(start).into()
                 } else {
-                    c.chunk().slice(start, (to - c.start) as usize)
+                    c.chunk().slice(start, (to - c.start) as usize).into()
                 }
             })
             .collect()

@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use bytes::Bytes;
 use tokio::task::{spawn_blocking, spawn_local};
 
 use super::{Log, Position, State, Trouble};
-use crate::io::{BLOCK, Backend};
+use crate::io::{BLOCK, Backend, Part};
 use crate::segment::{SegmentFiles, file_name};
 use crate::{Error, Result};
 
@@ -30,7 +29,7 @@ enum Job {
 
 struct Write {
     files: Arc<SegmentFiles>,
-    parts: Vec<Bytes>,
+    parts: Vec<Part>,
     /// Position of the first part.
     at: u64,
     to: Position,
@@ -76,7 +75,7 @@ impl Log {
             let to = end.min(at + WRITE_BYTES);
             let parts = match direct {
                 true => state.tail.direct_slices(from.segment, at, to),
-                false => state.tail.slices(from.segment, at, to),
+                false => state.tail.slices(from.segment, at, to).into_iter().map(Part::from).collect(),
             };
             let needed = to.next_multiple_of(BLOCK as u64);
             let reserve = (direct && needed > state.allocated).then(|| {
