@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::image::{BrokerImage, Image, PartitionImage, TOPIC_RESOURCE, TopicImage, collision_key};
+use super::image::{BROKER_RESOURCE, BrokerImage, Image, PartitionImage, TOPIC_RESOURCE, TopicImage, collision_key};
 use super::records::{
     BrokerRegistrationChange, NO_LEADER_CHANGE, Partition, PartitionChange, Record, RegisterBroker,
 };
@@ -41,6 +41,8 @@ pub struct Changes {
     pub deleted: Vec<Uuid>,
     /// Topics with other overrides than before.
     pub reconfigured: BTreeSet<String>,
+    /// The defaults that topics inherit changed.
+    pub broker_reconfigured: bool,
 }
 
 /// An image in the making.
@@ -279,6 +281,7 @@ impl Delta {
         if resource_type == TOPIC_RESOURCE {
             self.changes.reconfigured.insert(resource_name.clone());
         }
+        self.changes.broker_reconfigured |= resource_type == BROKER_RESOURCE;
         let key = (resource_type, resource_name);
         let mut overrides = self.image.configs.get(&key).cloned().unwrap_or_default();
         let map = Arc::make_mut(&mut overrides);

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::cow_map::CowMap;
 use super::records::WriteLevels;
+use crate::config::DynamicBrokerConfigs;
 
 pub const METADATA_VERSION: &str = "metadata.version";
 pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
@@ -149,6 +150,14 @@ impl Image {
     /// The overrides set on a resource: type 2 topic, 4 broker ("" = the cluster default), 16 client metrics, 32 group.
     pub fn config_overrides(&self, resource_type: i8, name: &str) -> Option<&BTreeMap<String, String>> {
         self.configs.get_by(|(t, n)| (*t, &**n).cmp(&(resource_type, name))).map(|overrides| &**overrides)
+    }
+
+    /// What was changed at run time of a broker's settings.
+    pub fn dynamic_broker_configs(&self, broker_id: i32) -> DynamicBrokerConfigs<'_> {
+        DynamicBrokerConfigs {
+            broker: self.config_overrides(BROKER_RESOURCE, &broker_id.to_string()),
+            cluster: self.config_overrides(BROKER_RESOURCE, ""),
+        }
     }
 
     pub(super) fn write_levels(&self) -> WriteLevels {

@@ -13,7 +13,7 @@ mod registration;
 mod tests;
 pub mod topics;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
@@ -246,16 +246,21 @@ impl Shared {
 
     /// Makes new partitions and tells the others of new settings, before requests can see them in the image.
     async fn prepare(&self, image: Arc<Image>, changes: Changes) -> Result<(), ApiError> {
-        if changes.created.is_empty() && changes.reconfigured.is_empty() {
+        if changes.created.is_empty() && changes.reconfigured.is_empty() && !changes.broker_reconfigured {
             return Ok(());
         }
         let (config, partitions) = (self.config.clone(), self.partitions.clone());
         let work = move || {
+            let dynamic = image.dynamic_broker_configs(config.node_id);
+            let none = BTreeMap::new();
             let log_config = |name: &str| {
-                let none = Default::default();
-                config.log_config(image.config_overrides(TOPIC_RESOURCE, name).unwrap_or(&none))
+                config.log_config_with(dynamic, image.config_overrides(TOPIC_RESOURCE, name).unwrap_or(&none))
             };
-            for topic in changes.reconfigured.iter().filter_map(|name| image.topic(name)) {
+            let changed: Vec<&Arc<TopicImage>> = match changes.broker_reconfigured {
+                true => image.topics().collect(),
+                false => changes.reconfigured.iter().filter_map(|name| image.topic(name)).collect(),
+            };
+            for topic in changed {
                 partitions.update_config(topic.id, &log_config(&topic.name));
             }
             for (id, first_new) in changes.created {

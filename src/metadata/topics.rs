@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::image::{Image, TOPIC_RESOURCE, TopicImage};
 use super::records::{Partition, Record};
+use crate::config::Config;
 use crate::error::{ApiError, ErrorCode};
 
 /// No request may create more than this; it also bounds the batch that the records become.
@@ -26,6 +27,42 @@ const CLUSTER_METADATA: &str = "__cluster_metadata";
 /// Topics that brokers keep for themselves; clients see a flag.
 pub fn is_internal(name: &str) -> bool {
     matches!(name, CONSUMER_OFFSETS | TRANSACTION_STATE | SHARE_GROUP_STATE)
+}
+
+/// How to create an internal topic on first use; None for other names. The minimum of in-sync replicas is bounded as the
+/// replication factor is, by the brokers there are.
+pub fn internal_topic(name: &str, config: &Config, brokers: usize) -> Option<CreatableTopic> {
+    let (prefix, settings) = match name {
+        CONSUMER_OFFSETS => ("offsets.topic", &[("cleanup.policy", "compact"), ("compression.type", "producer")][..]),
+        TRANSACTION_STATE => (
+            "transaction.state.log",
+            &[
+                ("cleanup.policy", "compact"),
+                ("compression.type", "uncompressed"),
+                ("unclean.leader.election.enable", "false"),
+            ][..],
+        ),
+        _ => return None,
+    };
+    let setting = |suffix: &str| config.value(&format!("{prefix}.{suffix}"));
+    let number = |suffix| setting(suffix).and_then(|text| text.parse::<i32>().ok());
+    let min_isr = number("min.isr").map(|n| n.min(brokers as i32).max(1).to_string());
+    let segment_bytes = setting("segment.bytes").map(str::to_owned);
+    let settings = settings.iter().map(|(key, value)| (*key, value.to_string()));
+    let settings = settings
+        .chain(segment_bytes.map(|value| ("segment.bytes", value)))
+        .chain(min_isr.map(|value| ("min.insync.replicas", value)));
+    let configs = settings.map(|(key, value)| {
+        CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str(key))
+            .with_value(Some(StrBytes::from_string(value)))
+    });
+    let topic = CreatableTopic::default()
+        .with_name(StrBytes::from_string(name.to_owned()).into())
+        .with_num_partitions(number("num.partitions").unwrap_or(-1))
+        .with_replication_factor(number("replication.factor").and_then(|n| n.try_into().ok()).unwrap_or(-1))
+        .with_configs(configs.collect());
+    Some(topic)
 }
 
 /// Kafka's rules for new names; the error is its text.
