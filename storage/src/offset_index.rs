@@ -22,6 +22,10 @@ impl OffsetIndex {
     pub fn lookup(&self, offset: i64) -> (i64, u32) {
         todo!()
     }
+    /// The largest entry's position <= `position`, which is where a batch begins; 0 if there is none.
+    pub fn position_floor(&self, position: u32) -> u32 {
+        todo!()
+    }
     pub fn entries(&self) -> usize {
         todo!()
     }
