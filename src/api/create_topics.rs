@@ -7,8 +7,8 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::{Reply, RequestContext, decode, error_message};
-use crate::config::{Config, Entry};
-use crate::error::ApiError;
+use crate::config::Config;
+use crate::config::describe::Entry;
 use crate::metadata::Image;
 use crate::metadata::topics::{CreatedTopic, TopicResult};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
+use ottla_storage::batch::{self, BatchBuilder, BatchError, BatchHeader, Compression};
 use ottla_storage::io::Io;
 use ottla_storage::log::{AppendError, Log, LogConfig, LogManager, LogSlice};
 use ottla_storage::validate::ValidBatch;
@@ -44,13 +44,13 @@ pub struct MetadataLog {
 
 impl MetadataLog {
     /// Finds the log or makes it. Blocking.
-    pub fn open(logs: &LogManager) -> anyhow::Result<MetadataLog> {
+    pub fn open(logs: &LogManager, now_ms: i64) -> anyhow::Result<MetadataLog> {
         let log = match logs.get(TOPIC, 0) {
             Some(log) => {
                 log.update_config(log_config());
                 log
             }
-            None => logs.create(TOPIC, 0, Some(TOPIC_ID), log_config())?,
+            None => logs.create(TOPIC, 0, Some(TOPIC_ID), log_config(), now_ms)?,
         };
         let epoch = log.latest_epoch().map_or(0, |entry| entry.epoch);
         Ok(MetadataLog { log, io: logs.io().clone(), epoch })
@@ -65,14 +65,22 @@ impl MetadataLog {
         let mut next = self.log.log_start_offset();
         if let Some((end_offset, path)) = newest_snapshot(&self.io, &self.log.dir())? {
             let content = self.io.read_small(&path)?.context("the snapshot vanished")?;
+            let mut complete = false;
+            let mut visit = |offset, entry| {
+                complete |= entry == Entry::Control(ControlRecord::SnapshotFooter);
+                visit(offset, entry)
+            };
             visit_batches(&content, 0, &mut visit).with_context(|| format!("snapshot {}", path.display()))?;
+            if !complete {
+                bail!("snapshot {} has no footer", path.display());
+            }
             next = end_offset;
         }
         if next < self.log.log_start_offset() {
             bail!("records {next} to {} are neither in the log nor in a snapshot", self.log.log_start_offset());
         }
         while next < self.log.log_end_offset() {
-            let read = match self.log.read(next, self.log.log_end_offset(), READ_BYTES, true)? {
+            let read = match self.log.read(next, self.log.log_end_offset(), READ_BYTES, true).await? {
                 Ok(read) => read,
                 Err(range) => bail!("offset {next} is not in the log: {range:?}"),
             };
@@ -117,6 +125,11 @@ impl MetadataLog {
         Ok(())
     }
 
+    /// Waits until all that was appended is safe.
+    pub async fn written(&self) -> ottla_storage::Result<()> {
+        self.log.written(self.log.log_end_offset()).await
+    }
+
     /// Appends the records as one batch: all of them survive from when this returns, or none.
     pub async fn append(&self, records: &[Record], levels: WriteLevels, now_ms: i64) -> Result<(), AppendError> {
         let mut batch = BatchBuilder::new(Compression::None);
@@ -135,7 +148,7 @@ impl MetadataLog {
     }
 }
 
-/// Visits the records of `content` (whole batches) from offset `from` on; returns the offset after the last.
+/// Visits the records of `content` (batches, the last of which may be cut short) from offset `from` on; returns the offset after the last.
 pub fn visit_batches(
     content: &[u8],
     from: i64,
@@ -143,7 +156,10 @@ pub fn visit_batches(
 ) -> anyhow::Result<i64> {
     let mut next = from;
     for item in batch::batches(content) {
-        let (_, header, bytes) = item?;
+        let (_, header, bytes) = match item {
+            Err(BatchError::Truncated { .. }) => break,
+            item => item?,
+        };
         batch::verify_crc(bytes)?;
         let records = batch::records_bytes(bytes, BATCH_LIMIT_BYTES)?;
         for record in batch::records(&header, &records) {

@@ -64,13 +64,19 @@ pub struct Metadata {
 struct Shared {
     image: ArcSwap<Image>,
     /// Held while a change is made, so that each is planned on the outcome of the one before.
-    log: Mutex<MetadataLog>,
+    writer: Mutex<Writer>,
     /// What is left of the current block.
     producer_ids: Mutex<Range<i64>>,
     config: Arc<Config>,
     logs: Arc<LogManager>,
     partitions: Arc<Partitions>,
     clock: Clock,
+}
+
+struct Writer {
+    log: MetadataLog,
+    /// Records that are in the log but were not known to be safe when the disk refused a write. They may be yet.
+    in_doubt: Vec<Record>,
 }
 
 impl Metadata {
@@ -84,11 +90,11 @@ impl Metadata {
         clock: Clock,
         endpoints: Vec<(String, String, u16)>,
     ) -> anyhow::Result<Metadata> {
-        let mut log = MetadataLog::open(&logs).context("cannot open the metadata log")?;
+        let mut log = MetadataLog::open(&logs, clock.now_ms()).context("cannot open the metadata log")?;
         let image = take_lead(&mut log, &config, &logs, clock).await?;
         let shared = Arc::new(Shared {
             image: ArcSwap::from_pointee(image),
-            log: Mutex::new(log),
+            writer: Mutex::new(Writer { log, in_doubt: Vec::new() }),
             producer_ids: Mutex::new(0..0),
             config,
             logs,
@@ -213,25 +219,40 @@ fn storage_error(error: impl std::error::Error) -> ApiError {
 
 impl Shared {
     async fn commit<T>(&self, plan: impl FnOnce(&Image) -> (Vec<Record>, T)) -> Result<T, ApiError> {
-        let log = self.log.lock().await;
+        let mut writer = self.writer.lock().await;
+        if !writer.in_doubt.is_empty() {
+            writer.log.written().await.map_err(storage_error)?;
+            let records = std::mem::take(&mut writer.in_doubt);
+            self.apply(records).await?;
+        }
         let (records, outcome) = plan(&self.image.load());
-        let created = self.append(&log, records).await?;
+        let created = self.append(&mut writer, records).await?;
         if self.logs.dirs().len() > 1 {
             let image = self.image.load_full();
-            self.append(&log, self.directory_changes(&image, created)).await?;
+            self.append(&mut writer, self.directory_changes(&image, created)).await?;
         }
         Ok(outcome)
     }
 
-    /// Appends the records, and when they are safe makes, changes and deletes what they say. Returns the topics with
-    /// new partitions.
-    async fn append(&self, log: &MetadataLog, records: Vec<Record>) -> Result<Vec<Uuid>, ApiError> {
+    /// Appends the records, and when they are safe applies them. Returns the topics with new partitions.
+    async fn append(&self, writer: &mut Writer, records: Vec<Record>) -> Result<Vec<Uuid>, ApiError> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let before = self.image.load_full();
-        log.append(&records, before.write_levels(), self.clock.now_ms()).await.map_err(storage_error)?;
-        let mut delta = Delta::new(&before);
+        let levels = self.image.load().write_levels();
+        let end_offset = writer.log.end_offset();
+        if let Err(error) = writer.log.append(&records, levels, self.clock.now_ms()).await {
+            if writer.log.end_offset() != end_offset {
+                writer.in_doubt = records;
+            }
+            return Err(storage_error(error));
+        }
+        self.apply(records).await
+    }
+
+    /// Applies what is in the log: makes, changes and deletes what the records say, and publishes the image.
+    async fn apply(&self, records: Vec<Record>) -> Result<Vec<Uuid>, ApiError> {
+        let mut delta = Delta::new(&self.image.load());
         let applied = records.into_iter().try_for_each(|record| delta.apply(record));
         let (image, changes) = applied.and_then(|()| delta.finish()).expect("records planned on this very image");
         let image = Arc::new(image);
@@ -289,9 +310,9 @@ impl Shared {
 
     /// Once at start: registers the broker, elects it, makes the partitions and deletes what belongs to none.
     async fn start(&self, endpoints: Vec<(String, String, u16)>) -> anyhow::Result<()> {
-        let log = self.log.lock().await;
+        let writer = &mut *self.writer.lock().await;
         let broker_id = self.config.node_id;
-        self.append(&log, registration::bootstrap(&self.image.load(), self.config.min_insync_replicas)).await?;
+        self.append(writer, registration::bootstrap(&self.image.load(), self.config.min_insync_replicas)).await?;
         let unclean = self.image.load().broker(broker_id).is_some_and(|broker| !broker.fenced);
         let registration = Registration {
             broker_id,
@@ -300,29 +321,30 @@ impl Shared {
             endpoints,
             log_dirs: self.logs.dirs().into_iter().map(|(_, id)| id).collect(),
         };
-        self.append(&log, registration::register(&registration, log.end_offset())).await?;
+        let records = registration::register(&registration, writer.log.end_offset());
+        self.append(writer, records).await?;
         let elections = registration::elect(&self.image.load(), broker_id, unclean);
-        self.append_in_batches(&log, elections).await?;
+        self.append_in_batches(writer, elections).await?;
 
         let image = self.image.load_full();
         self.delete_strays(&image).await?;
         let created = image.topics().map(|topic| (topic.id, 0)).collect();
         self.prepare(image.clone(), Changes { created, ..Changes::default() }).await?;
         let topics: Vec<Uuid> = image.topics().map(|topic| topic.id).collect();
-        self.append_in_batches(&log, self.directory_changes(&image, topics)).await?;
+        self.append_in_batches(writer, self.directory_changes(&image, topics)).await?;
         Ok(())
     }
 
-    async fn append_in_batches(&self, log: &MetadataLog, records: Vec<Record>) -> Result<(), ApiError> {
+    async fn append_in_batches(&self, writer: &mut Writer, records: Vec<Record>) -> Result<(), ApiError> {
         for batch in records.chunks(START_BATCH_RECORDS) {
-            self.append(log, batch.to_vec()).await?;
+            self.append(writer, batch.to_vec()).await?;
         }
         Ok(())
     }
 
     /// Logs of topics that were deleted while their files could not be: the process died in between.
     async fn delete_strays(&self, image: &Arc<Image>) -> Result<(), ApiError> {
-        let (logs, image) = (self.logs.clone(), image.clone());
+        let (logs, image, now_ms) = (self.logs.clone(), image.clone(), self.clock.now_ms());
         let work = move || {
             for entry in logs.logs() {
                 let known = image.topic(&entry.topic).is_some_and(|topic| {
@@ -330,7 +352,7 @@ impl Shared {
                 });
                 if !known && entry.topic != log::TOPIC {
                     tracing::warn!(topic = entry.topic, partition = entry.partition, "deleting a log without a topic");
-                    logs.delete(&entry.topic, entry.partition).map_err(storage_error)?;
+                    logs.delete(&entry.topic, entry.partition, now_ms).map_err(storage_error)?;
                 }
             }
             Ok(())
