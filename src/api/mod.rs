@@ -29,6 +29,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use ottla_storage::io::FileSlice;
 
 use crate::broker::Broker;
+use crate::error::ApiError;
 
 /// Everything a handler may know about the request besides its body.
 pub struct RequestContext {
@@ -92,6 +93,11 @@ pub struct Api {
 /// Decodes the body (already guarded by `protocol::guard`) into `R`; a body that does not decode closes the connection.
 pub fn decode<R: Decodable>(body: &mut Bytes, version: i16) -> Result<R, Reply> {
     R::decode(body, version).map_err(|e| Reply::Close(format!("malformed request: {e}")))
+}
+
+/// The text for an error_message field; None leaves the words to the client.
+pub fn error_message(error: &ApiError) -> Option<StrBytes> {
+    (!error.message.is_empty()).then(|| StrBytes::from_string(error.message.clone()))
 }
 
 /// Sorted by key.
