@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -103,6 +103,8 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
@@ -127,7 +129,7 @@ mod tests {
         let permit = limits.admit("::1".parse().unwrap()).unwrap();
         runtime.block_on(async {
             let mut room = std::pin::pin!(limits.room());
-            assert!(futures_util::poll!(room.as_mut()).is_pending());
+            assert!(room.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             drop(permit);
             room.await;
         });

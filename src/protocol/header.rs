@@ -91,6 +91,9 @@ mod tests {
         assert!(matches!(take(&mut frame(b"\xff\xfe", b""), false), Err(HeaderError::ClientId(_))));
         assert!(matches!(take(&mut frame(b"\0\x01\xff", b""), false), Err(HeaderError::ClientId(_))));
         assert!(matches!(take(&mut frame(b"\xff\xff", b""), true), Err(HeaderError::TaggedFields(_))));
-        assert!(matches!(take(&mut frame(b"\xff\xff", b"\xff\xff\xff\xff\x0f"), true), Err(HeaderError::TaggedFields(_))));
+        assert!(matches!(
+            take(&mut frame(b"\xff\xff", b"\xff\xff\xff\xff\x0f"), true),
+            Err(HeaderError::TaggedFields(_))
+        ));
     }
 }
