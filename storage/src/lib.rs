@@ -8,8 +8,12 @@ pub mod dirs;
 pub mod epochs;
 pub mod io;
 pub mod log;
+pub mod manager;
 pub mod offset_index;
 pub mod producers;
+mod recovery;
+mod scan;
+pub mod segment;
 pub mod time_index;
 pub mod validate;
 

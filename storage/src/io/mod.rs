@@ -2,16 +2,32 @@
 //! Policy (which file, when, in what order) lives above; system calls live below.
 
 mod chunk;
-pub use chunk::{Chunk, ChunkPool, ChunkWriter};
+mod op;
+mod plain;
+mod uring;
 
+pub use chunk::{Chunk, ChunkPool, ChunkWriter, DirectSlice, Part};
+pub use uring::{RingGuard, install_ring};
+
+use std::fs::File as Handle;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Result;
+use crate::{Error, Result};
+use op::Op;
+use plain::named;
 
 /// O_DIRECT granularity that the write path uses: file offsets, lengths and chunk memory are multiples of it.
 pub const BLOCK: usize = 4096;
+
+/// Memory of finished reads that is kept for the next ones, for all threads together.
+const KEEP_READ_BYTES: usize = 2 << 20;
+
+/// A direct file is read at odd positions through memory of at most so much at a time.
+const BOUNCE_BYTES: usize = 256 << 10;
 
 /// How files are written and read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +40,11 @@ pub enum Backend {
 
 /// The disk, as the engine sees it. Cheap to clone; shared by all threads.
 #[derive(Clone, Debug)]
-pub struct Io {/* private */}
+pub struct Io {
+    backend: Backend,
+    /// Memory for reads.
+    buffers: ChunkPool,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions {
@@ -32,108 +52,213 @@ pub struct OpenOptions {
     pub create: bool,
     /// Open for reading only.
     pub read_only: bool,
-    /// For log segments on the write path: O_DIRECT where the backend is `Uring`. Ignored by `Plain`.
+    /// For log segments on the write path: O_DIRECT where the backend is `Uring` and the file system allows it (see
+    /// [`File::is_direct`]). Ignored by `Plain`.
     pub direct: bool,
 }
 
 impl Io {
     /// Probes `dir`: io_uring and O_DIRECT there, or `Plain`, said once in the log with the reason.
     pub fn probe(dir: &Path) -> Io {
-        todo!()
+        let uring = Io::new(Backend::Uring);
+        match uring::probe(&uring, dir) {
+            Ok(()) => uring,
+            Err(e) => {
+                tracing::warn!("io_uring with O_DIRECT is refused, files go through the page cache: {e}");
+                Io::plain()
+            }
+        }
     }
+
     pub fn plain() -> Io {
-        todo!()
+        Io::new(Backend::Plain)
     }
+
+    fn new(backend: Backend) -> Io {
+        Io { backend, buffers: ChunkPool::new(KEEP_READ_BYTES) }
+    }
+
     pub fn backend(&self) -> Backend {
-        todo!()
+        self.backend
+    }
+
+    /// Gives memory that is kept for reads back to the system; for when the broker is idle.
+    pub fn trim(&self) {
+        self.buffers.trim();
     }
 
     // Namespace operations: rare, synchronous.
     pub fn create_dir_all(&self, dir: &Path) -> Result<()> {
-        todo!()
+        plain::create_dir_all(dir)
     }
+
     /// Names (not paths) of the entries of `dir`, sorted.
     pub fn list(&self, dir: &Path) -> Result<Vec<String>> {
-        todo!()
+        plain::list(dir)
     }
+
     pub fn exists(&self, path: &Path) -> bool {
-        todo!()
+        path.exists()
     }
+
     pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        todo!()
+        plain::rename(from, to)
     }
+
     /// Ok if the file is already gone.
     pub fn remove_file(&self, path: &Path) -> Result<()> {
-        todo!()
+        plain::remove_file(path)
     }
+
+    /// Ok if the directory is already gone.
     pub fn remove_dir_all(&self, path: &Path) -> Result<()> {
-        todo!()
+        plain::remove_dir_all(path)
     }
+
     pub fn sync_dir(&self, dir: &Path) -> Result<()> {
-        todo!()
+        plain::sync_dir(dir)
     }
+
     /// The whole of a small file (checkpoints, meta.properties); None if it is not there.
     pub fn read_small(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        todo!()
+        plain::read_small(path)
     }
-    /// Replaces `path` with `content`: temporary file, fsync, rename, directory sync (Kafka's Utils.atomicMoveWithFallback).
+
+    /// Replaces `path` with `content`: temporary file (`path` + ".tmp"), fsync, rename, directory sync.
     pub fn write_atomic(&self, path: &Path, content: &[u8]) -> Result<()> {
-        todo!()
+        plain::write_atomic(path, content)
     }
 
     pub fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
-        todo!()
+        let direct = options.direct && self.backend == Backend::Uring;
+        let (handle, direct) = plain::open(path, options.create, options.read_only, direct)?;
+        Ok(File { inner: Arc::new(Inner { handle, path: path.to_owned(), direct, io: self.clone() }) })
     }
 }
 
 /// An open file. Cheap to clone (an Arc); closed when the last clone and the last operation in flight are gone.
 #[derive(Clone, Debug)]
-pub struct File {/* private */}
+pub struct File {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    handle: Handle,
+    path: PathBuf,
+    direct: bool,
+    io: Io,
+}
 
 impl File {
     pub fn path(&self) -> &Path {
-        todo!()
+        &self.inner.path
     }
+
     /// True if this descriptor is O_DIRECT: writes must be BLOCK aligned.
     pub fn is_direct(&self) -> bool {
-        todo!()
+        self.inner.direct
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.inner.handle
+    }
+
+    fn buffers(&self) -> &ChunkPool {
+        &self.inner.io.buffers
+    }
+
+    fn named<T>(&self, op: &'static str, result: std::io::Result<T>) -> Result<T> {
+        named(op, self.path(), result)
     }
 
     // Synchronous, for start, recovery, index files and tests.
     pub fn len(&self) -> Result<u64> {
-        todo!()
+        self.named("stat", self.handle().metadata()).map(|metadata| metadata.len())
     }
+
+    pub fn is_empty(&self) -> Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
     /// Reads until `buf` is full or the file ends; returns the bytes read. On an O_DIRECT file any alignment works.
     pub fn pread(&self, buf: &mut [u8], pos: u64) -> Result<usize> {
-        todo!()
+        if !self.is_direct() {
+            return self.named("read", plain::read_full(self.handle(), buf, pos));
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            let wanted = (buf.len() - done).min(BOUNCE_BYTES);
+            let piece = self.read_blocking(pos + done as u64, wanted)?;
+            buf[done..][..piece.len()].copy_from_slice(&piece);
+            done += piece.len();
+            if piece.len() < wanted {
+                break;
+            }
+        }
+        Ok(done)
     }
+
     /// Writes all of `buf` (not for O_DIRECT files).
     pub fn pwrite(&self, buf: &[u8], pos: u64) -> Result<()> {
-        todo!()
+        debug_assert!(!self.is_direct(), "{} is O_DIRECT", self.path().display());
+        self.named("write", self.handle().write_all_at(buf, pos))
     }
+
     /// Reserves space up to `len` (fallocate mode 0: the length grows, the new space reads as zeros).
     pub fn allocate(&self, len: u64) -> Result<()> {
-        todo!()
+        self.named("allocate", plain::allocate(self.handle(), len))
     }
+
     pub fn truncate(&self, len: u64) -> Result<()> {
-        todo!()
+        self.named("truncate", self.handle().set_len(len))
     }
+
     pub fn sync_data_blocking(&self) -> Result<()> {
-        todo!()
+        self.named("sync", self.handle().sync_data())
     }
 
     // On the runtime: through this thread's ring where there is one, else the plain system call.
     /// Writes all the bytes of `parts`, which are adjacent in the file from `pos` on. Handles short writes, EINTR,
     /// EAGAIN. The parts are held until the kernel is done with them even if the future is dropped.
-    pub async fn write_at(&self, parts: Vec<Bytes>, pos: u64) -> Result<()> {
-        todo!()
+    /// On a direct file `pos` and each part must be whole blocks, into allocated space (the kernel hands a write that
+    /// extends the file to a worker thread).
+    pub async fn write_at(&self, parts: Vec<Part>, pos: u64) -> Result<()> {
+        let op = Op::write(self, parts, pos);
+        // A buffered write on the ring would be handed to a kernel worker, at many times the cost.
+        let (op, result) = if self.is_direct() { uring::run(op).await } else { op.run() };
+        self.named(op.name(), result)
     }
+
     /// Reads up to `len` bytes at `pos`; short only at the end of the file.
     pub async fn read_at(&self, pos: u64, len: usize) -> Result<Bytes> {
-        todo!()
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let op = Op::read(self, pos, len);
+        let (op, result) = if self.inner.io.backend == Backend::Uring { uring::run(op).await } else { op.run() };
+        self.named(op.name(), result).map(|()| op.into_bytes())
     }
+
+    /// Waits, on another thread, until all that was written is on the disk.
     pub async fn sync_data(&self) -> Result<()> {
-        todo!()
+        let file = self.clone();
+        match tokio::task::spawn_blocking(move || file.sync_data_blocking()).await {
+            Ok(result) => result,
+            Err(stopped) => Err(Error::io("sync", self.path(), std::io::Error::other(stopped))),
+        }
+    }
+
+    fn read_blocking(&self, pos: u64, len: usize) -> Result<Bytes> {
+        let (op, result) = Op::read(self, pos, len).run();
+        self.named(op.name(), result).map(|()| op.into_bytes())
+    }
+
+    /// The same file, treated as O_DIRECT by the rules of alignment.
+    #[cfg(test)]
+    fn pretend_direct(self) -> File {
+        let inner = Arc::into_inner(self.inner).expect("the only clone");
+        File { inner: Arc::new(Inner { direct: true, ..inner }) }
     }
 }
 
@@ -144,10 +269,3 @@ pub struct FileSlice {
     pub pos: u64,
     pub len: usize,
 }
-
-/// Gives this thread (a current_thread tokio runtime inside a LocalSet) its own ring, until the guard is dropped.
-/// Without it `File`'s async operations fall back to plain system calls. Call inside the runtime's context.
-pub fn install_ring(io: &Io) -> Result<RingGuard> {
-    todo!()
-}
-pub struct RingGuard {/* private, !Send */}

@@ -1,0 +1,232 @@
+//! One read or write: what it holds until the kernel is done, what is left of it, and what the kernel's answer means.
+//! It is carried out by system calls (`run`) or by a ring (`uring.rs`), which share the rules about short transfers.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+use io_uring::{opcode, squeue, types};
+
+use super::chunk::{self, Buffer, Part};
+use super::{BLOCK, File};
+
+/// The most bytes that Linux moves in one call.
+const TRANSFER_MAX: usize = 0x7fff_f000;
+
+#[derive(Debug)]
+pub(super) struct Op {
+    file: File,
+    data: Data,
+    pos: u64,
+    len: usize,
+    done: usize,
+}
+
+#[derive(Debug)]
+enum Data {
+    Write {
+        parts: Vec<Part>,
+        iovecs: Vec<libc::iovec>,
+    },
+    /// `wanted` bytes from `skip` on are the caller's; the rest was read to reach whole blocks.
+    Read {
+        buffer: Buffer,
+        skip: usize,
+        wanted: usize,
+    },
+}
+
+impl Op {
+    pub fn write(file: &File, parts: Vec<Part>, pos: u64) -> Op {
+        let len = parts.iter().map(Part::len).sum();
+        if file.is_direct() {
+            let aligned = |n: usize| n.is_multiple_of(BLOCK);
+            debug_assert!(
+                aligned(pos as usize) && parts.iter().all(|p| aligned(p.len()) && aligned(p.as_ptr() as usize))
+            );
+        }
+        Op { file: file.clone(), data: Data::Write { parts, iovecs: Vec::new() }, pos, len, done: 0 }
+    }
+
+    /// On a direct file the blocks that cover the range are read.
+    pub fn read(file: &File, pos: u64, wanted: usize) -> Op {
+        let (start, len) = if file.is_direct() {
+            let start = pos - pos % BLOCK as u64;
+            (start, ((pos - start) as usize + wanted).next_multiple_of(BLOCK))
+        } else {
+            (pos, wanted)
+        };
+        let data = Data::Read { buffer: file.buffers().buffer(len), skip: (pos - start) as usize, wanted };
+        Op { file: file.clone(), data, pos: start, len, done: 0 }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self.data {
+            Data::Write { .. } => "write",
+            Data::Read { .. } => "read",
+        }
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What a finished read has read; nothing for a write.
+    pub fn into_bytes(self) -> Bytes {
+        match self.data {
+            Data::Write { .. } => Bytes::new(),
+            Data::Read { buffer, skip, wanted } => {
+                let end = self.done.clamp(skip, skip + wanted);
+                buffer.freeze(skip..end)
+            }
+        }
+    }
+
+    /// Carries the operation out with system calls.
+    pub fn run(mut self) -> (Op, io::Result<()>) {
+        loop {
+            let answer = self.call();
+            if let Some(result) = self.advance(answer) {
+                return (self, result);
+            }
+        }
+    }
+
+    fn call(&mut self) -> io::Result<usize> {
+        let pos = self.pos + self.done as u64;
+        match &mut self.data {
+            Data::Write { parts, .. } => chunk::pwritev(self.file.handle().as_fd(), parts, self.done, pos),
+            Data::Read { buffer, .. } => {
+                self.file.handle().read_at(&mut buffer.as_mut_slice()[self.done..self.len], pos)
+            }
+        }
+    }
+
+    /// What is left, as an entry for a ring. It points into memory and to a descriptor that this operation owns: it
+    /// must outlive the entry.
+    pub fn entry(&mut self) -> squeue::Entry {
+        let fd = types::Fd(std::os::fd::AsRawFd::as_raw_fd(self.file.handle()));
+        let pos = self.pos + self.done as u64;
+        match &mut self.data {
+            Data::Write { parts, iovecs } => {
+                *iovecs = chunk::iovecs(parts, self.done);
+                match iovecs.as_slice() {
+                    [one] => {
+                        let len = one.iov_len.min(TRANSFER_MAX) as u32;
+                        opcode::Write::new(fd, one.iov_base.cast(), len).offset(pos).build()
+                    }
+                    many => opcode::Writev::new(fd, many.as_ptr(), many.len() as u32).offset(pos).build(),
+                }
+            }
+            Data::Read { buffer, .. } => {
+                let len = (self.len - self.done).min(TRANSFER_MAX) as u32;
+                opcode::Read::new(fd, buffer.as_mut_ptr().wrapping_add(self.done), len).offset(pos).build()
+            }
+        }
+    }
+
+    /// Takes in the kernel's answer: the result of the whole operation, or None while something is left to do.
+    pub fn advance(&mut self, answer: io::Result<usize>) -> Option<io::Result<()>> {
+        let mut moved = match answer {
+            Ok(moved) => moved,
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => return None,
+            Err(e) => return Some(Err(e)),
+        };
+        if self.done + moved < self.len {
+            let reading = matches!(self.data, Data::Read { .. });
+            let torn = self.file.is_direct() && !moved.is_multiple_of(BLOCK);
+            if reading && (moved == 0 || torn) {
+                self.done += moved;
+                return Some(Ok(())); // the end of the file
+            }
+            if torn {
+                moved -= moved % BLOCK; // the rest must stay aligned: that block is written again
+            }
+            if moved == 0 {
+                return Some(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        self.done += moved;
+        (self.done == self.len).then_some(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Io, OpenOptions};
+    use super::*;
+
+    /// A file for operations that are never carried out; `direct` only says how the rules treat it.
+    fn file(direct: bool) -> File {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let file = Io::plain().open(path.path(), OpenOptions::default()).unwrap();
+        if direct { file.pretend_direct() } else { file }
+    }
+
+    fn write(direct: bool, blocks: usize) -> Op {
+        let mut writer = super::super::ChunkPool::new(0).take(blocks * BLOCK);
+        writer.append(&vec![1; blocks * BLOCK]);
+        Op::write(&file(direct), vec![writer.direct_slice(0).into()], 0)
+    }
+
+    fn is_done(answer: Option<io::Result<()>>) -> bool {
+        matches!(answer, Some(Ok(())))
+    }
+
+    #[test]
+    fn a_short_write_goes_on_with_the_rest() {
+        let mut op = write(false, 1);
+        assert!(op.advance(Ok(100)).is_none());
+        assert!(op.advance(Ok(1)).is_none());
+        assert!(is_done(op.advance(Ok(BLOCK - 101))));
+    }
+
+    #[test]
+    fn a_short_direct_write_goes_on_at_a_block() {
+        let mut op = write(true, 3);
+        assert!(op.advance(Ok(BLOCK + 512)).is_none());
+        assert_eq!(op.done, BLOCK);
+        assert!(is_done(op.advance(Ok(2 * BLOCK))));
+    }
+
+    #[test]
+    fn a_write_without_progress_fails() {
+        for (direct, moved) in [(false, 0), (true, 0), (true, 512)] {
+            let failed = write(direct, 2).advance(Ok(moved)).unwrap().unwrap_err();
+            assert_eq!(failed.kind(), io::ErrorKind::WriteZero);
+        }
+    }
+
+    #[test]
+    fn interrupted_is_tried_again_and_an_error_ends_it() {
+        let mut op = write(false, 1);
+        for errno in [libc::EINTR, libc::EAGAIN] {
+            assert!(op.advance(Err(io::Error::from_raw_os_error(errno))).is_none());
+        }
+        let failed = op.advance(Err(io::Error::from_raw_os_error(libc::ENOSPC))).unwrap().unwrap_err();
+        assert_eq!(failed.raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    #[test]
+    fn a_read_ends_with_the_file() {
+        let mut op = Op::read(&file(false), 0, 100);
+        assert!(op.advance(Ok(10)).is_none());
+        assert!(is_done(op.advance(Ok(0))));
+        assert_eq!(op.into_bytes().len(), 10);
+    }
+
+    #[test]
+    fn a_direct_read_covers_whole_blocks_and_gives_what_was_asked() {
+        let mut op = Op::read(&file(true), 4000, 200);
+        assert_eq!((op.pos, op.len), (0, 2 * BLOCK));
+        assert!(is_done(op.advance(Ok(2 * BLOCK))));
+        assert_eq!(op.into_bytes().len(), 200);
+
+        for (end, read) in [(4100, 100), (4000, 0), (3000, 0), (4200, 200)] {
+            let mut op = Op::read(&file(true), 4000, 200);
+            assert!(is_done(op.advance(Ok(end))), "an odd length is the end of the file");
+            assert_eq!(op.into_bytes().len(), read);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The system calls that need neither a ring nor `unsafe`: the namespace, opening, space, sync and blocking
+//! transfers. What they mean for the log is decided above.
+
+use std::fs::{self, File as Handle, OpenOptions as Options};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+
+use crate::{Error, Result};
+
+/// Names `op` and `path` in the error.
+pub(super) fn named<T>(op: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
+    result.map_err(|source| Error::io(op, path, source))
+}
+
+/// What was to be removed may be gone already.
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+pub(super) fn create_dir_all(dir: &Path) -> Result<()> {
+    named("create directory", dir, fs::create_dir_all(dir))
+}
+
+pub(super) fn list(dir: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect());
+    let mut names: Vec<String> = named("list", dir, entries)?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+    named("rename", from, fs::rename(from, to))
+}
+
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    named("remove", path, gone_is_fine(fs::remove_file(path)))
+}
+
+pub(super) fn remove_dir_all(path: &Path) -> Result<()> {
+    named("remove directory", path, gone_is_fine(fs::remove_dir_all(path)))
+}
+
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    named("sync directory", dir, Handle::open(dir).and_then(|dir| dir.sync_all()))
+}
+
+pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        content => named("read", path, content).map(Some),
+    }
+}
+
+pub(super) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let replaced = write_synced(&temporary, content).and_then(|()| rename(&temporary, path));
+    if let Err(e) = replaced {
+        let _ = fs::remove_file(&temporary); // the error that matters is the first
+        return Err(e);
+    }
+    match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => sync_dir(Path::new(".")),
+        Some(dir) => sync_dir(dir),
+        None => Ok(()),
+    }
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = named("create", path, Handle::create(path))?;
+    named("write", path, file.write_all(content))?;
+    named("sync", path, file.sync_all())
+}
+
+/// The handle, and whether it is O_DIRECT: a file system may refuse that, and then the page cache does.
+pub(super) fn open(path: &Path, create: bool, read_only: bool, direct: bool) -> Result<(Handle, bool)> {
+    let mut options = Options::new();
+    options.read(true).write(!read_only).create(create && !read_only);
+    if direct {
+        match options.clone().custom_flags(libc::O_DIRECT).open(path) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+            opened => return named("open", path, opened).map(|handle| (handle, true)),
+        }
+    }
+    named("open", path, options.open(path)).map(|handle| (handle, false))
+}
+
+/// Reads until `buf` is full or the file ends.
+pub(super) fn read_full(handle: &Handle, buf: &mut [u8], pos: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match handle.read_at(&mut buf[done..], pos + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+pub(super) fn allocate(handle: &Handle, len: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(handle, FallocateFlags::empty(), 0, len) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}

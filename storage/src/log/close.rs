@@ -1,0 +1,98 @@
+//! The quiet life of a log: flushes by time, memory and descriptors given back, and the clean stop.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::writer::blocking;
+use super::{Log, Trouble};
+use crate::Result;
+use crate::segment::file_name;
+
+impl Log {
+    pub(crate) fn recovery_point(&self) -> i64 {
+        self.state.lock().recovery_point
+    }
+
+    pub(crate) fn first_segment(&self) -> i64 {
+        self.state.lock().segments[0].base_offset
+    }
+
+    /// flush.ms has passed since the last flush, and there is something to flush.
+    pub(crate) fn flush_is_due(&self, now_ms: i64) -> bool {
+        let mut state = self.state.lock();
+        let waiting = state.recovery_point < state.written_offset;
+        if !waiting {
+            state.last_flush_ms = now_ms;
+            return false;
+        }
+        let due = now_ms.saturating_sub(state.last_flush_ms) >= state.config.flush_ms;
+        if due {
+            state.last_flush_ms = now_ms;
+        }
+        due
+    }
+
+    pub(crate) fn expire_producers(&self, now_ms: i64) {
+        self.state.lock().producers.expire(now_ms);
+    }
+
+    /// A log that was not appended to since the last call gives its chunks and descriptors back.
+    pub(crate) fn release_idle_memory(&self, now_ms: i64) {
+        let mut state = self.state.lock();
+        if state.seen_offset != state.next_offset {
+            state.seen_offset = state.next_offset;
+            state.quiet_since_ms = now_ms;
+        }
+        let idle = now_ms - state.quiet_since_ms >= super::IDLE_MS;
+        if idle && !state.tail.is_empty() && state.written_offset == state.next_offset && !state.writer_runs {
+            state.tail.clear();
+            state.active().files.close();
+            self.shared.pool.trim();
+        }
+    }
+
+    /// The clean stop: everything is written, cut to its length, indexed and synced. Nothing may be appended after it.
+    pub(crate) async fn close(self: &Arc<Log>) -> Result<()> {
+        let end = self.log_end_offset();
+        self.written(end).await?;
+        poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if (state.finishing == 0 && !state.writer_runs) || state.trouble.is_some() {
+                return Poll::Ready(());
+            }
+            state.waiters.push((end, cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        let (files, size, indexes, snapshot) = {
+            let mut state = self.state.lock();
+            if state.trouble.is_some() {
+                return Err(self.offline());
+            }
+            if !state.changed {
+                return Ok(());
+            }
+            state.trouble = Some(Trouble::Offline);
+            let snapshot = state.producers.to_snapshot();
+            let active = state.active();
+            active.complete_time_index();
+            let indexes = active.indexes.as_ref().map(|i| i.to_bytes());
+            (active.files.clone(), active.size, indexes, snapshot)
+        };
+        let (io, snapshot_path) = (self.shared.io.clone(), self.dir.join(file_name(end, ".snapshot")));
+        blocking(move || {
+            if let Some(indexes) = indexes {
+                let file = files.writer()?;
+                file.truncate(size)?;
+                file.sync_data_blocking()?;
+                files.write_indexes(&indexes)?;
+                files.close();
+            }
+            io.write_atomic(&snapshot_path, &snapshot)
+        })
+        .await?;
+        self.state.lock().recovery_point = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! Write-behind: one task a log, while there is something to write, takes what the tail holds to the segment files,
+//! in order, and tells those who wait. Everything that appends to files happens here.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use tokio::task::{spawn_blocking, spawn_local};
+
+use super::{Log, Position, State, Trouble};
+use crate::io::{BLOCK, Backend, Part};
+use crate::segment::{SegmentFiles, file_name};
+use crate::{Error, Result};
+
+/// Largest single write; the next one can start when it is done.
+const WRITE_BYTES: u64 = 1 << 20;
+/// Space is reserved ahead in steps that double between these bounds.
+const SMALLEST_STEP_BYTES: u64 = 64 << 10;
+const LARGEST_STEP_BYTES: u64 = 16 << 20;
+
+pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+
+enum Job {
+    /// The leader epochs changed: on disk before the records that carry the new one.
+    Epochs(String),
+    Write(Write),
+    /// A segment that was rolled is written to its end.
+    Finish(Finish),
+}
+
+struct Write {
+    files: Arc<SegmentFiles>,
+    parts: Vec<Part>,
+    /// Position of the first part.
+    at: u64,
+    to: Position,
+    /// Space to reserve first.
+    reserve: Option<u64>,
+}
+
+struct Finish {
+    files: Arc<SegmentFiles>,
+    base_offset: i64,
+    size: u64,
+    next_base_offset: i64,
+    snapshot: Vec<u8>,
+}
+
+impl Log {
+    pub(super) fn start_writer(self: &Arc<Log>, state: &mut State) {
+        if !state.writer_runs {
+            state.writer_runs = true;
+            spawn_local(run(self.clone()));
+        }
+    }
+
+    fn next_job(&self, state: &mut State) -> Option<Job> {
+        if state.epochs_changed {
+            state.epochs_changed = false;
+            return Some(Job::Epochs(state.epochs.to_text()));
+        }
+        let from = state.write_from;
+        let direct = self.shared.io.backend() == Backend::Uring;
+        let next_base_offset = state.segments.iter().map(|s| s.base_offset).find(|&base| base > from.segment);
+        let segment_limit = u64::from(state.config.segment_bytes).next_multiple_of(BLOCK as u64);
+        let preallocate = state.config.preallocate;
+        let Some(segment) = state.segment(from.segment) else {
+            // The segment was deleted before it was finished.
+            let next = next_base_offset?;
+            state.write_from = Position { segment: next, byte: 0 };
+            return self.next_job(state);
+        };
+        let (files, end) = (segment.files.clone(), segment.size);
+        if from.byte < end {
+            let at = if direct { from.byte - from.byte % BLOCK as u64 } else { from.byte };
+            let to = end.min(at + WRITE_BYTES);
+            let parts = match direct {
+                true => state.tail.direct_slices(from.segment, at, to),
+                false => state.tail.slices(from.segment, at, to).into_iter().map(Part::from).collect(),
+            };
+            let needed = to.next_multiple_of(BLOCK as u64);
+            let reserve = (direct && needed > state.allocated).then(|| {
+                let step = state.allocated.clamp(SMALLEST_STEP_BYTES, LARGEST_STEP_BYTES);
+                let ahead = if preallocate { segment_limit } else { (state.allocated + step).min(segment_limit) };
+                ahead.max(needed)
+            });
+            let to = Position { segment: from.segment, byte: to };
+            return Some(Job::Write(Write { files, parts, at, to, reserve }));
+        }
+        let next_base_offset = next_base_offset?;
+        state.write_from = Position { segment: next_base_offset, byte: 0 };
+        state.written_end = state.written_end.max(state.write_from);
+        state.allocated = 0;
+        state.finishing += 1;
+        let snapshot = state.rolled_snapshots.pop_front().unwrap_or_default();
+        Some(Job::Finish(Finish { files, base_offset: from.segment, size: end, next_base_offset, snapshot }))
+    }
+
+    async fn write(&self, job: Write) -> Result<()> {
+        let file = job.files.writer()?;
+        if let Some(len) = job.reserve {
+            file.allocate(len)?;
+            self.state.lock().allocated = len;
+        }
+        file.write_at(job.parts, job.at).await?;
+        let flush = {
+            let mut state = self.state.lock();
+            state.write_from = job.to;
+            let written = state.marks.iter().take_while(|m| m.end <= job.to).last();
+            let due = |next_offset: i64| next_offset - state.recovery_point >= state.config.flush_messages;
+            written.is_some_and(|m| due(m.next_offset))
+        };
+        if flush {
+            file.sync_data().await?;
+        }
+        self.advance(job.to, flush);
+        Ok(())
+    }
+
+    /// All up to `to` is written: raises the high watermark to the last batch that ends there.
+    fn advance(&self, to: Position, flushed: bool) {
+        let mut state = self.state.lock();
+        let before = state.written_end;
+        while let Some(mark) = state.marks.front().copied().filter(|m| m.end <= to) {
+            state.written_offset = mark.next_offset;
+            state.written_end = mark.end;
+            state.marks.pop_front();
+        }
+        if flushed {
+            state.recovery_point = state.written_offset;
+        }
+        let high_watermark = state.written_offset;
+        let bytes = match before.segment == state.written_end.segment {
+            true => state.written_end.byte - before.byte,
+            false => state.written_end.byte,
+        };
+        let wakers = state.wake(false);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        if let Some(observer) = self.observer.get()
+            && bytes > 0
+        {
+            observer.on_written(high_watermark, bytes);
+        }
+    }
+
+    async fn write_epochs(&self, text: String) -> Result<()> {
+        let (io, path) = (self.shared.io.clone(), self.dir.join(EPOCHS_FILE));
+        blocking(move || io.write_atomic(&path, text.as_bytes())).await
+    }
+
+    /// Cuts a rolled segment to its length, completes its files, and moves the recovery point past it.
+    async fn finish(self: Arc<Log>, job: Finish) {
+        let done = self.finish_files(&job).await;
+        let mut state = self.state.lock();
+        state.finishing -= 1;
+        match done {
+            Ok(()) => {
+                if let Some(segment) = state.segment(job.base_offset) {
+                    segment.indexes = None;
+                }
+                let unfinished = state.segments.iter().rev().skip(1).any(|s| s.indexes.is_some());
+                if !unfinished {
+                    state.recovery_point = state.recovery_point.max(job.next_base_offset);
+                }
+                // Those who close the log wait for this too.
+                let wakers = state.wake(false);
+                drop(state);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+            Err(error) => {
+                drop(state);
+                self.failed(&error);
+            }
+        }
+    }
+
+    async fn finish_files(&self, job: &Finish) -> Result<()> {
+        let indexes = {
+            let mut state = self.state.lock();
+            state.segment(job.base_offset).and_then(|s| s.indexes.as_ref()).map(|i| i.to_bytes())
+        };
+        let Some(indexes) = indexes else { return Ok(()) };
+        let (io, files, size) = (self.shared.io.clone(), job.files.clone(), job.size);
+        let snapshot_path = self.dir.join(file_name(job.next_base_offset, ".snapshot"));
+        let snapshot = job.snapshot.clone();
+        blocking(move || {
+            let file = files.writer()?;
+            file.truncate(size)?;
+            file.sync_data_blocking()?;
+            files.write_indexes(&indexes)?;
+            io.write_atomic(&snapshot_path, &snapshot)?;
+            files.close();
+            Ok(())
+        })
+        .await
+    }
+
+    /// A full disk is waited out; anything else takes the log offline: what a failed write left is unknown.
+    pub(super) fn failed(&self, error: &Error) {
+        let no_space = error.is_no_space();
+        tracing::error!(log = %self.dir.display(), %error, no_space, "write failed");
+        if !no_space {
+            return self.take_offline();
+        }
+        let wakers = {
+            let mut state = self.state.lock();
+            state.trouble = state.trouble.or(Some(Trouble::NoSpace));
+            state.failures += 1;
+            state.wake(true)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// After a full disk: tries again.
+    pub(crate) fn retry_after_no_space(self: &Arc<Log>) {
+        let mut state = self.state.lock();
+        if state.trouble == Some(Trouble::NoSpace) && !state.writer_runs {
+            state.trouble = None;
+            self.start_writer(&mut state);
+        }
+    }
+
+    /// fdatasync of all that is written; moves the recovery point.
+    pub async fn flush(self: &Arc<Log>) -> Result<()> {
+        let (files, written_offset) = {
+            let mut state = self.state.lock();
+            if state.recovery_point >= state.written_offset {
+                return Ok(());
+            }
+            let written_offset = state.written_offset;
+            let unfinished: Vec<_> = state
+                .segments
+                .iter_mut()
+                .filter(|s| s.indexes.is_some() && s.size > 0)
+                .map(|s| s.files.clone())
+                .collect();
+            (unfinished, written_offset)
+        };
+        for files in files {
+            let synced = match files.writer() {
+                Ok(file) => file.sync_data().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = synced {
+                self.take_offline();
+                return Err(error);
+            }
+        }
+        let mut state = self.state.lock();
+        state.recovery_point = state.recovery_point.max(written_offset);
+        Ok(())
+    }
+}
+
+async fn run(log: Arc<Log>) {
+    loop {
+        let job = {
+            let mut state = log.state.lock();
+            let job = if state.trouble.is_none() { log.next_job(&mut state) } else { None };
+            if job.is_none() {
+                state.writer_runs = false;
+                // close() waits for this.
+                let idle = state.wake(false);
+                drop(state);
+                idle.into_iter().for_each(Waker::wake);
+            }
+            job
+        };
+        let done = match job {
+            None => return,
+            Some(Job::Epochs(text)) => {
+                let done = log.write_epochs(text).await;
+                log.state.lock().epochs_changed |= done.is_err();
+                done
+            }
+            Some(Job::Write(write)) => log.write(write).await,
+            Some(Job::Finish(finish)) => {
+                // Beside the writes to the next segment: a sync of a whole segment would hold them up.
+                spawn_local(log.clone().finish(finish));
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            log.failed(&error);
+        }
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}

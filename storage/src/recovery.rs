@@ -1,0 +1,263 @@
+//! Opening a partition's directory: which segments there are, where the log ends, what its producers last sent.
+//! After a clean stop nothing is scanned; after a crash what lies past the recovery point is, and the log is cut after
+//! the last whole batch.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use crate::batch::{self, BatchHeader, HEADER_BYTES};
+use crate::epochs::Epochs;
+use crate::io::{File, Io, OpenOptions};
+use crate::log::{LogConfig, Recovered};
+use crate::offset_index::OffsetIndex;
+use crate::producers::Producers;
+use crate::scan::whole_header;
+use crate::segment::{Indexes, Segment, SegmentFiles, file_name, parse_file_name};
+use crate::time_index::TimeIndex;
+use crate::{Error, Result};
+
+const PIECE_BYTES: usize = 1 << 20;
+const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+
+/// What is known about a log before it is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub clean: bool,
+    pub recovery_point: i64,
+    pub log_start_offset: i64,
+    pub producer_id_expiration_ms: i64,
+    pub now_ms: i64,
+}
+
+pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> Result<Recovered> {
+    let mut segments = find_segments(io, dir, known.now_ms)?;
+    let first = segments.front().map_or(0, |s| s.base_offset);
+    let log_start_offset = known.log_start_offset.max(first);
+    if segments.is_empty() {
+        let files = SegmentFiles::new(io.clone(), dir, log_start_offset);
+        segments.push_back(Segment::new(files, known.now_ms, 0));
+    }
+    let mut epochs = read_epochs(io, dir)?;
+    let next_offset = match known.clean {
+        true => open_active(io, config, &mut segments)?,
+        false => recover_segments(config, &mut segments, known, &mut epochs)?,
+    };
+    epochs.truncate_from_end(next_offset);
+    let producers = recover_producers(io, dir, &segments, next_offset, known)?;
+    let recovery_point = next_offset;
+    Ok(Recovered { segments, log_start_offset, next_offset, recovery_point, producers, epochs })
+}
+
+/// The segments on disk, oldest first. Files that a deletion or a compaction left half done are removed.
+fn find_segments(io: &Io, dir: &Path, now_ms: i64) -> Result<VecDeque<Segment>> {
+    let mut segments = VecDeque::new();
+    for name in io.list(dir)? {
+        if name.ends_with(".deleted") || name.ends_with(".cleaned") {
+            io.remove_file(&dir.join(&name))?;
+        } else if let Some(base_offset) = parse_file_name(&name, ".log") {
+            let files = SegmentFiles::new(io.clone(), dir, base_offset);
+            let size = open_read_only(io, &dir.join(&name))?.len()?;
+            segments.push_back(Segment::found(files, size, now_ms));
+        }
+    }
+    Ok(segments)
+}
+
+fn open_read_only(io: &Io, path: &Path) -> Result<File> {
+    io.open(path, OpenOptions { read_only: true, ..Default::default() })
+}
+
+fn read_epochs(io: &Io, dir: &Path) -> Result<Epochs> {
+    let path = dir.join(EPOCHS_FILE);
+    let Some(bytes) = io.read_small(&path)? else { return Ok(Epochs::default()) };
+    let parsed = Epochs::from_text(&String::from_utf8_lossy(&bytes));
+    parsed.or_else(|what| {
+        tracing::warn!(file = %path.display(), what, "leader epochs are unreadable and will be found again");
+        Ok(Epochs::default())
+    })
+}
+
+/// After a clean stop: the active segment's indexes from their files, and the end of the log from the last index entry
+/// on. Returns the log end offset.
+fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) -> Result<i64> {
+    let active = segments.back_mut().expect("recover() makes one");
+    if active.size == 0 {
+        active.indexes = Some(Indexes::new(active.base_offset));
+        active.max_timestamp = Some((-1, active.base_offset));
+        return Ok(active.base_offset);
+    }
+    let Some(indexes) = read_indexes(io, active)? else {
+        tracing::warn!(segment = %active.files.path(".log").display(), "indexes missing or unreadable: rebuilt");
+        return scan_segment(active, config, &mut Epochs::default());
+    };
+    let last_entry = indexes.offsets.lookup(i64::MAX).1;
+    active.max_timestamp = indexes.times.last().or(Some((-1, active.base_offset)));
+    active.indexes = Some(indexes);
+    let file = active.files.reader()?;
+    let mut next_offset = active.base_offset;
+    let mut position = u64::from(last_entry);
+    while let Some(header) = header_at(&file, position, active.size)? {
+        next_offset = header.next_offset();
+        position += header.total_bytes() as u64;
+    }
+    if position != active.size {
+        let what = format!("no whole batch at position {position}, though the last stop was clean");
+        return Err(Error::corrupt(active.files.path(".log"), what));
+    }
+    active.files.close();
+    Ok(next_offset)
+}
+
+fn read_indexes(io: &Io, segment: &Segment) -> Result<Option<Indexes>> {
+    let (offsets, times) =
+        (io.read_small(&segment.files.path(".index"))?, io.read_small(&segment.files.path(".timeindex"))?);
+    let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
+    let base = segment.base_offset;
+    let parsed = OffsetIndex::from_bytes(base, &offsets).and_then(|o| Ok((o, TimeIndex::from_bytes(base, &times)?)));
+    Ok(parsed.ok().map(|(offsets, times)| Indexes::loaded(offsets, times)))
+}
+
+fn header_at(file: &File, position: u64, limit: u64) -> Result<Option<BatchHeader>> {
+    let mut bytes = [0; HEADER_BYTES];
+    if position + HEADER_BYTES as u64 > limit || file.pread(&mut bytes, position)? < HEADER_BYTES {
+        return Ok(None);
+    }
+    Ok(whole_header(&bytes, limit - position))
+}
+
+/// After a crash: scans every segment that reaches past the recovery point. Returns the log end offset.
+fn recover_segments(
+    config: &LogConfig,
+    segments: &mut VecDeque<Segment>,
+    known: Known,
+    epochs: &mut Epochs,
+) -> Result<i64> {
+    let ends: Vec<i64> = segments.iter().skip(1).map(|s| s.base_offset).chain([i64::MAX]).collect();
+    let first = ends.iter().position(|&end| end > known.recovery_point).unwrap_or(segments.len() - 1);
+    let mut next_offset = segments[first].base_offset;
+    for i in first..segments.len() {
+        let segment = &mut segments[i];
+        let size = segment.size;
+        next_offset = scan_segment(segment, config, epochs)?;
+        let cut = size - segment.size;
+        if cut > 0 {
+            let path = segment.files.path(".log");
+            tracing::info!(file = %path.display(), end = next_offset, cut_bytes = cut, "cut after the last whole batch");
+            let file = segment.files.writer()?;
+            file.truncate(segment.size)?;
+            file.sync_data_blocking()?;
+            segment.files.close();
+            for lost in segments.drain(i + 1..) {
+                tracing::error!(file = %lost.files.path(".log").display(), "removed: it follows a cut segment");
+                lost.files.remove()?;
+            }
+            break;
+        }
+    }
+    for segment in segments.iter_mut().rev().skip(1) {
+        if let Some(indexes) = segment.indexes.take() {
+            segment.files.write_indexes(&indexes.to_bytes())?;
+        }
+    }
+    Ok(next_offset)
+}
+
+/// Reads a segment from its start and checks every batch; rebuilds its indexes, timestamps and epochs, and sets its
+/// size to the end of the last whole batch. Returns the offset after it.
+fn scan_segment(segment: &mut Segment, config: &LogConfig, epochs: &mut Epochs) -> Result<i64> {
+    let file = segment.files.reader()?;
+    let file_bytes = segment.size;
+    let mut next_offset = segment.base_offset;
+    segment.size = 0;
+    segment.indexes = Some(Indexes::new(segment.base_offset));
+    segment.max_timestamp = Some((-1, segment.base_offset));
+    let mut piece = vec![0; PIECE_BYTES.min(file_bytes as usize)];
+    let mut position = 0;
+    while position + HEADER_BYTES as u64 <= file_bytes {
+        let wanted = piece.len().min((file_bytes - position) as usize);
+        let read = file.pread(&mut piece[..wanted], position)?;
+        let mut used = 0;
+        while let Some(header) =
+            piece.get(used..read).and_then(|rest| whole_header(rest, file_bytes - position - used as u64))
+        {
+            let Some(bytes) =
+                piece.get(used..used + header.total_bytes()).filter(|_| used + header.total_bytes() <= read)
+            else {
+                break;
+            };
+            if header.base_offset < next_offset || batch::verify_crc(bytes).is_err() {
+                return Ok(done(segment, next_offset));
+            }
+            epochs.assign(header.partition_leader_epoch, header.base_offset);
+            segment.note_batch(&header, header.base_offset, config.index_interval_bytes);
+            next_offset = header.next_offset();
+            used += header.total_bytes();
+        }
+        position += used as u64;
+        if used == 0 {
+            // Not even one batch: the end of the log, or one larger than the piece.
+            match whole_header(&piece[..read], file_bytes - position) {
+                Some(header) if header.total_bytes() > piece.len() => piece.resize(header.total_bytes(), 0),
+                _ => break,
+            }
+        }
+    }
+    Ok(done(segment, next_offset))
+}
+
+fn done(segment: &mut Segment, next_offset: i64) -> i64 {
+    segment.complete_time_index();
+    segment.files.close();
+    next_offset
+}
+
+/// The newest snapshot not beyond the log's end, and the batches after it.
+fn recover_producers(
+    io: &Io,
+    dir: &Path,
+    segments: &VecDeque<Segment>,
+    next_offset: i64,
+    known: Known,
+) -> Result<Producers> {
+    let mut producers = Producers::new(known.producer_id_expiration_ms);
+    let mut from = segments[0].base_offset;
+    let names = io.list(dir)?;
+    for offset in names.iter().filter_map(|name| parse_file_name(name, ".snapshot")).rev() {
+        let path = dir.join(file_name(offset, ".snapshot"));
+        let loaded = match io.read_small(&path)? {
+            Some(bytes) if offset <= next_offset => producers.load_snapshot(&bytes, known.now_ms),
+            _ => Err("it is beyond the end of the log".to_string()),
+        };
+        match loaded {
+            Ok(()) => {
+                from = offset;
+                break;
+            }
+            Err(what) => {
+                tracing::warn!(file = %path.display(), what, "producer snapshot removed");
+                io.remove_file(&path)?;
+            }
+        }
+    }
+    for (i, segment) in segments.iter().enumerate() {
+        let ends_before = segments.get(i + 1).is_some_and(|next| next.base_offset <= from);
+        if ends_before || from >= next_offset || segment.size == 0 {
+            continue;
+        }
+        replay_producers(segment, from, &mut producers, known.now_ms)?;
+    }
+    Ok(producers)
+}
+
+fn replay_producers(segment: &Segment, from: i64, producers: &mut Producers, now_ms: i64) -> Result<()> {
+    let file = segment.files.reader()?;
+    let mut position = u64::from(segment.position_floor(from)?);
+    while let Some(header) = header_at(&file, position, segment.size)? {
+        if header.base_offset >= from && header.has_producer_id() {
+            producers.update(&header, header.base_offset, now_ms);
+        }
+        position += header.total_bytes() as u64;
+    }
+    segment.files.close();
+    Ok(())
+}

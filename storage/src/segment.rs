@@ -1,0 +1,266 @@
+//! One segment: `<base offset>.log` with its `.index` and `.timeindex`. Sizes, timestamps, index policy, descriptors.
+//! What is appended when, and what is durable, is the log's business.
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::Result;
+use crate::batch::BatchHeader;
+use crate::io::{File, Io, OpenOptions};
+use crate::log::LogConfig;
+use crate::offset_index::{self, OffsetIndex};
+use crate::time_index::{self, TimeIndex};
+
+/// Kafka's file name of an offset: twenty digits.
+pub fn file_name(offset: i64, suffix: &str) -> String {
+    format!("{offset:020}{suffix}")
+}
+
+/// The base offset in a file name with that suffix.
+pub fn parse_file_name(name: &str, suffix: &str) -> Option<i64> {
+    let digits = name.strip_suffix(suffix)?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// The files of a segment. Descriptors are opened on demand and let go when idle, so that a quiet segment costs none.
+#[derive(Debug)]
+pub struct SegmentFiles {
+    io: Io,
+    dir: PathBuf,
+    base_offset: i64,
+    writer: Mutex<Option<File>>,
+    reader: Mutex<Option<File>>,
+}
+
+impl SegmentFiles {
+    pub fn new(io: Io, dir: &Path, base_offset: i64) -> SegmentFiles {
+        SegmentFiles { io, dir: dir.to_path_buf(), base_offset, writer: Mutex::default(), reader: Mutex::default() }
+    }
+
+    pub fn path(&self, suffix: &str) -> PathBuf {
+        self.dir.join(file_name(self.base_offset, suffix))
+    }
+
+    /// The descriptor that appends; creates the file, and syncs the directory so that the file outlives a power cut.
+    pub fn writer(&self) -> Result<File> {
+        let mut writer = self.writer.lock();
+        if let Some(file) = &*writer {
+            return Ok(file.clone());
+        }
+        let path = self.path(".log");
+        let is_new = !self.io.exists(&path);
+        let file = self.io.open(&path, OpenOptions { create: true, read_only: false, direct: true })?;
+        if is_new {
+            self.io.sync_dir(&self.dir)?;
+        }
+        *writer = Some(file.clone());
+        Ok(file)
+    }
+
+    pub fn reader(&self) -> Result<File> {
+        let mut reader = self.reader.lock();
+        if let Some(file) = &*reader {
+            return Ok(file.clone());
+        }
+        let options = OpenOptions { create: false, read_only: true, direct: true };
+        let file = self.io.open(&self.path(".log"), options)?;
+        *reader = Some(file.clone());
+        Ok(file)
+    }
+
+    /// Lets go of the descriptors; operations in flight keep theirs.
+    pub fn close(&self) {
+        self.writer.lock().take();
+        self.reader.lock().take();
+    }
+
+    /// Replaces both index files. Not synced: they are rebuilt if a crash tears them.
+    pub fn write_indexes(&self, content: &IndexBytes) -> Result<()> {
+        self.write_index(".index", &content.offsets)?;
+        self.write_index(".timeindex", &content.times)
+    }
+
+    fn write_index(&self, suffix: &str, bytes: &[u8]) -> Result<()> {
+        let file = self.io.open(&self.path(suffix), OpenOptions { create: true, ..Default::default() })?;
+        file.truncate(0)?;
+        file.pwrite(bytes, 0)
+    }
+
+    pub fn remove(&self) -> Result<()> {
+        self.close();
+        for suffix in [".log", ".index", ".timeindex", ".txnindex"] {
+            self.io.remove_file(&self.path(suffix))?;
+        }
+        Ok(())
+    }
+}
+
+/// The indexes of a segment that is still written, or not yet finished.
+#[derive(Debug)]
+pub struct Indexes {
+    pub offsets: OffsetIndex,
+    pub times: TimeIndex,
+    bytes_since_entry: u32,
+}
+
+/// The content of the two index files.
+#[derive(Debug)]
+pub struct IndexBytes {
+    offsets: Vec<u8>,
+    times: Vec<u8>,
+}
+
+impl Indexes {
+    pub fn to_bytes(&self) -> IndexBytes {
+        IndexBytes { offsets: self.offsets.to_bytes(), times: self.times.to_bytes() }
+    }
+
+    pub fn new(base_offset: i64) -> Indexes {
+        Indexes { offsets: OffsetIndex::new(base_offset), times: TimeIndex::new(base_offset), bytes_since_entry: 0 }
+    }
+
+    pub fn loaded(offsets: OffsetIndex, times: TimeIndex) -> Indexes {
+        Indexes { offsets, times, bytes_since_entry: 0 }
+    }
+}
+
+#[derive(Debug)]
+pub struct Segment {
+    pub base_offset: i64,
+    /// Bytes appended, those still in memory included.
+    pub size: u64,
+    /// None once the index files are complete on disk.
+    pub indexes: Option<Indexes>,
+    /// Largest timestamp and the last offset of its batch; None while unknown (found in the index file on demand).
+    pub max_timestamp: Option<(i64, i64)>,
+    /// The first batch's max timestamp: rolling by time counts from it.
+    rolling_timestamp: Option<i64>,
+    created_ms: i64,
+    /// Varies per segment between 0 and segment.jitter.ms, so that logs do not roll all at once.
+    jitter_ms: i64,
+    pub files: std::sync::Arc<SegmentFiles>,
+}
+
+impl Segment {
+    pub fn new(files: SegmentFiles, created_ms: i64, jitter_ms: i64) -> Segment {
+        Segment {
+            base_offset: files.base_offset,
+            size: 0,
+            indexes: Some(Indexes::new(files.base_offset)),
+            max_timestamp: Some((-1, files.base_offset)),
+            rolling_timestamp: None,
+            created_ms,
+            jitter_ms,
+            files: std::sync::Arc::new(files),
+        }
+    }
+
+    /// A segment found on disk, its indexes still in their files.
+    pub fn found(files: SegmentFiles, size: u64, created_ms: i64) -> Segment {
+        Segment { size, indexes: None, max_timestamp: None, ..Segment::new(files, created_ms, 0) }
+    }
+
+    /// Accounts for a batch that goes to position `self.size` with offsets from `base_offset` on.
+    pub fn note_batch(&mut self, header: &BatchHeader, base_offset: i64, index_interval_bytes: u32) {
+        let last_offset = base_offset + i64::from(header.last_offset_delta);
+        let position = self.size as u32;
+        let bytes = header.total_bytes() as u32;
+        let (max, at) = self.max_timestamp.unwrap_or((-1, self.base_offset));
+        let newest = if header.max_timestamp > max { (header.max_timestamp, last_offset) } else { (max, at) };
+        self.max_timestamp = Some(newest);
+        if self.rolling_timestamp.is_none() {
+            self.rolling_timestamp = Some(header.max_timestamp);
+        }
+        if let Some(indexes) = &mut self.indexes {
+            if indexes.bytes_since_entry > index_interval_bytes {
+                indexes.offsets.append(last_offset, position);
+                indexes.times.append(newest.0, newest.1);
+                indexes.bytes_since_entry = 0;
+            }
+            indexes.bytes_since_entry = indexes.bytes_since_entry.saturating_add(bytes);
+        }
+        self.size += u64::from(bytes);
+    }
+
+    /// Kafka's LogSegment.shouldRoll, for a batch of `bytes` that ends at `last_offset`.
+    pub fn should_roll(
+        &self,
+        config: &LogConfig,
+        bytes: usize,
+        header: &BatchHeader,
+        last_offset: i64,
+        now_ms: i64,
+    ) -> bool {
+        let too_old = self.size > 0 && {
+            let waited_ms = match self.rolling_timestamp {
+                Some(first) if first >= 0 => header.max_timestamp.saturating_sub(first),
+                _ => now_ms - self.created_ms,
+            };
+            waited_ms > config.segment_ms.saturating_sub(self.jitter_ms)
+        };
+        let full = self.size + bytes as u64 > u64::from(config.segment_bytes) && self.size > 0;
+        let indexes_full = self.indexes.as_ref().is_some_and(|i| {
+            let limit = config.segment_index_bytes as usize;
+            (i.offsets.entries() + 1) * offset_index::ENTRY_BYTES > limit
+                || (i.times.entries() + 2) * time_index::ENTRY_BYTES > limit
+        });
+        too_old || full || indexes_full || last_offset - self.base_offset > i64::from(i32::MAX)
+    }
+
+    /// The position at or before the batch that contains `offset`: from there batches are walked.
+    pub fn position_floor(&self, offset: i64) -> Result<u32> {
+        match &self.indexes {
+            Some(indexes) => Ok(indexes.offsets.lookup(offset).1),
+            None => position_floor_in_file(&self.files, self.base_offset, offset),
+        }
+    }
+
+    /// The end of the segment in the time index (Kafka's onBecomeInactiveSegment), so that lookups see the maximum.
+    pub fn complete_time_index(&mut self) {
+        if let (Some(indexes), Some((timestamp, offset))) = (&mut self.indexes, self.max_timestamp)
+            && timestamp >= 0
+        {
+            indexes.times.append(timestamp, offset);
+        }
+    }
+
+    /// (timestamp, offset) of the newest record, as far as the time index knows.
+    pub fn largest_timestamp(&mut self) -> Result<(i64, i64)> {
+        if let Some(known) = self.max_timestamp {
+            return Ok(known);
+        }
+        let path = self.files.path(".timeindex");
+        let found = if self.files.io.exists(&path) {
+            let file = self.files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+            time_index::last_in_file(&file, self.base_offset)?
+        } else {
+            None
+        };
+        let newest = found.unwrap_or((-1, self.base_offset));
+        self.max_timestamp = Some(newest);
+        Ok(newest)
+    }
+
+    /// The offset from which on a record with a timestamp >= `timestamp` is to be looked for.
+    pub fn offset_floor_for_timestamp(&self, timestamp: i64) -> Result<i64> {
+        if let Some(indexes) = &self.indexes {
+            return Ok(indexes.times.lookup(timestamp).1);
+        }
+        let path = self.files.path(".timeindex");
+        if !self.files.io.exists(&path) {
+            return Ok(self.base_offset);
+        }
+        let file = self.files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+        Ok(time_index::lookup_in_file(&file, self.base_offset, timestamp)?.1)
+    }
+}
+
+fn position_floor_in_file(files: &SegmentFiles, base_offset: i64, offset: i64) -> Result<u32> {
+    let path = files.path(".index");
+    if !files.io.exists(&path) {
+        return Ok(0);
+    }
+    let file = files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+    Ok(offset_index::lookup_in_file(&file, base_offset, offset)?.1)
+}

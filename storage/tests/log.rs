@@ -1,0 +1,413 @@
+//! The log as its callers see it, over every io backend: what was appended is read back, at any offset and time, after
+//! rolls, evictions, clean stops and crashes.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
+use ottla_storage::io::{Io, install_ring};
+use ottla_storage::log::{Log, LogConfig, LogManager, LogManagerOptions, LogRead, LogSlice};
+use ottla_storage::validate::ValidBatch;
+use proptest::prelude::*;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+fn options(dir: &Path, io: &Io, config: LogConfig) -> LogManagerOptions {
+    LogManagerOptions {
+        dirs: vec![dir.to_path_buf()],
+        node_id: 1,
+        cluster_id: None,
+        defaults: config,
+        tail_bytes: 64 << 20,
+        producer_id_expiration_ms: 86_400_000,
+        retention_check_interval_ms: 300_000,
+        now_ms: NOW_MS,
+        io: Some(io.clone()),
+    }
+}
+
+/// Runs `test` on a runtime with a ring, once for each backend, in a directory of its own.
+fn on_every_backend<F: Future<Output = ()>>(test: impl Fn(std::path::PathBuf, Io) -> F) {
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for io in [Io::probe(base), Io::plain()] {
+        let dir = tempfile::tempdir_in(base).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        runtime.block_on(local.run_until(async {
+            let _ring = install_ring(&io).unwrap();
+            test(dir.path().to_path_buf(), io.clone()).await;
+        }));
+    }
+}
+
+fn small_segments(segment_bytes: u32) -> LogConfig {
+    LogConfig { segment_bytes, ..LogConfig::default() }
+}
+
+/// A batch of `count` records with `value_bytes` each, timestamps from `timestamp` on.
+fn batch_of(count: usize, value_bytes: usize, timestamp: i64, seed: u8) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for i in 0..count {
+        builder.record(timestamp + i as i64, Some(&[seed, i as u8]), Some(&vec![seed; value_bytes]), &[]);
+    }
+    builder.build(0, -1).to_vec()
+}
+
+fn append(log: &Arc<Log>, bytes: &[u8]) -> i64 {
+    let batch = ValidBatch { header: BatchHeader::read(bytes).unwrap(), bytes: Cow::Borrowed(bytes), log_append_time: -1 };
+    log.append(&batch, 0, NOW_MS).unwrap().base_offset
+}
+
+async fn append_written(log: &Arc<Log>, bytes: &[u8]) -> i64 {
+    let base = append(log, bytes);
+    log.written(log.log_end_offset()).await.unwrap();
+    base
+}
+
+async fn content(read: LogRead) -> Vec<u8> {
+    let mut all = Vec::new();
+    for slice in read.slices {
+        match slice {
+            LogSlice::Memory(bytes) => all.extend_from_slice(&bytes),
+            LogSlice::File(slice) => all.extend_from_slice(&slice.file.read_at(slice.pos, slice.len).await.unwrap()),
+        }
+    }
+    all
+}
+
+/// Everything from `offset` on, as a consumer reads it: (offset, value's first byte, value length) of each record.
+async fn consume(log: &Log, mut offset: i64) -> Vec<(i64, u8, usize)> {
+    let mut records = Vec::new();
+    while offset < log.high_watermark() {
+        let bytes = content(log.read(offset, i64::MAX, 64 << 10, true).await.unwrap().unwrap()).await;
+        let before = offset;
+        for whole in batch::batches(&bytes) {
+            let Ok((_, header, bytes)) = whole else { break };
+            batch::verify_crc(bytes).unwrap();
+            let decoded = batch::records_bytes(bytes, 1 << 20).unwrap();
+            for record in batch::records(&header, &decoded) {
+                let record = record.unwrap();
+                if record.offset >= offset {
+                    let value = record.value.unwrap();
+                    records.push((record.offset, value.first().copied().unwrap_or(0), value.len()));
+                }
+            }
+            offset = header.next_offset();
+        }
+        assert!(offset > before, "no progress at {before}");
+    }
+    records
+}
+
+fn log_files(dir: &Path) -> Vec<(String, u64)> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap())
+        .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().len()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn what_was_appended_is_read_from_any_offset() {
+    on_every_backend(|dir, io| async move {
+        let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+        let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
+        for i in 0..50u8 {
+            assert_eq!(append(&log, &batch_of(3, 700, NOW_MS, i)), i64::from(i) * 3);
+        }
+        log.written(150).await.unwrap();
+        for from in 0..150 {
+            let read = consume(&log, from).await;
+            let expected: Vec<_> = (from..150).map(|o| (o, (o / 3) as u8, 700)).collect();
+            assert_eq!(read, expected, "from {from}");
+        }
+    });
+}
+
+#[test]
+fn a_read_ends_at_a_batch_and_the_first_batch_comes_whole() {
+    on_every_backend(|dir, io| async move {
+        let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+        let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
+        for i in 0..8u8 {
+            append_written(&log, &batch_of(1, 6000, NOW_MS, i)).await;
+        }
+        let one = content(log.read(3, i64::MAX, 10, true).await.unwrap().unwrap()).await;
+        assert_eq!(one.len(), batch_of(1, 6000, NOW_MS, 0).len());
+        assert_eq!(BatchHeader::read(&one).unwrap().base_offset, 3);
+        assert_eq!(log.read(3, i64::MAX, 10, false).await.unwrap().unwrap().bytes, 0);
+        assert_eq!(log.read(8, i64::MAX, 10, true).await.unwrap().unwrap().bytes, 0);
+        assert!(log.read(9, i64::MAX, 10, true).await.unwrap().is_err());
+        let three = content(log.read(0, 3, 1 << 20, true).await.unwrap().unwrap()).await;
+        assert_eq!(batch::batches(&three).map(|b| b.unwrap().1.base_offset).collect::<Vec<_>>(), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn segments_roll_by_size_and_are_cut_indexed_and_read_across() {
+    on_every_backend(|dir, io| async move {
+        let config = small_segments(40_000);
+        let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
+        let log = logs.create("t", 0, None, config, NOW_MS).unwrap();
+        for i in 0..100u8 {
+            append(&log, &batch_of(2, 1500, NOW_MS + i64::from(i), i));
+        }
+        log.written(200).await.unwrap();
+        logs.close(1).await.unwrap();
+        let files = log_files(log.dir());
+        let batch_bytes = batch_of(2, 1500, NOW_MS, 0).len() as u64;
+        let sizes: Vec<u64> = files.iter().filter(|(n, _)| n.ends_with(".log")).map(|f| f.1).collect();
+        assert!(sizes.len() > 6 && sizes.iter().all(|s| *s <= 40_000 && s % batch_bytes == 0), "{sizes:?}");
+        assert_eq!(sizes.iter().sum::<u64>(), 100 * batch_bytes);
+        for suffix in [".index", ".timeindex"] {
+            assert!(files.iter().filter(|(n, _)| n.ends_with(suffix)).all(|f| f.1 > 0), "{files:?}");
+        }
+        assert_eq!(consume(&log, 0).await.len(), 200);
+        assert_eq!(consume(&log, 77).await.len(), 123);
+    });
+}
+
+#[test]
+fn after_a_clean_stop_the_log_goes_on_where_it_ended() {
+    on_every_backend(|dir, io| async move {
+        for round in 0..4i64 {
+            let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+            let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
+            assert_eq!(log.log_end_offset(), round * 15);
+            assert_eq!(consume(&log, 0).await.len() as i64, round * 15);
+            for i in 0..5 {
+                append_written(&log, &batch_of(3, 900, NOW_MS, i)).await;
+            }
+            logs.close(1).await.unwrap();
+            assert!(dir.join(".kafka_cleanshutdown").exists());
+        }
+    });
+}
+
+#[test]
+fn after_a_crash_all_that_was_written_is_there() {
+    on_every_backend(|dir, io| async move {
+        for round in 0..4i64 {
+            let config = small_segments(20_000);
+            let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
+            let log = logs.create("t", 0, None, config, NOW_MS).unwrap();
+            assert_eq!(log.log_end_offset(), round * 21);
+            assert_eq!(consume(&log, 0).await.len() as i64, round * 21);
+            for i in 0..7 {
+                append_written(&log, &batch_of(3, 900, NOW_MS, i)).await;
+            }
+            assert!(!dir.join(".kafka_cleanshutdown").exists());
+        }
+    });
+}
+
+#[test]
+fn a_torn_last_batch_is_cut() {
+    on_every_backend(|dir, io| async move {
+        let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+        let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
+        for i in 0..5 {
+            append_written(&log, &batch_of(2, 3000, NOW_MS, i)).await;
+        }
+        let path = log.dir().join("00000000000000000000.log");
+        drop((log, logs));
+        let batch_bytes = batch_of(2, 3000, NOW_MS, 0).len() as u64;
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(batch_bytes * 5 - 1).unwrap();
+        let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+        let log = logs.get("t", 0).unwrap();
+        assert_eq!(log.log_end_offset(), 8);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), batch_bytes * 4);
+        append_written(&log, &batch_of(1, 10, NOW_MS, 9)).await;
+        assert_eq!(consume(&log, 7).await, [(7, 3, 3000), (8, 9, 10)]);
+    });
+}
+
+#[test]
+fn records_are_found_by_time() {
+    on_every_backend(|dir, io| async move {
+        let config = LogConfig { index_interval_bytes: 500, ..small_segments(8_000) };
+        let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
+        let log = logs.create("t", 0, None, config, NOW_MS).unwrap();
+        for i in 0..40 {
+            append_written(&log, &batch_of(5, 100, NOW_MS + 100 * i, 1)).await;
+        }
+        for i in 0..40 {
+            for (delay, record) in [(0, 0), (3, 3), (5, 5)] {
+                let found = log.offset_for_timestamp(NOW_MS + 100 * i + delay).await.unwrap();
+                let offset = 5 * i + record;
+                let timestamp = if record == 5 { NOW_MS + 100 * (i + 1) } else { NOW_MS + 100 * i + delay };
+                assert_eq!(found, (offset < 200).then_some((timestamp, offset, 0)));
+            }
+        }
+        assert_eq!(log.offset_for_timestamp(0).await.unwrap(), Some((NOW_MS, 0, 0)));
+        assert_eq!(log.offset_of_max_timestamp().await.unwrap(), Some((NOW_MS + 3904, 199, 0)));
+    });
+}
+
+#[test]
+fn memory_of_all_tails_keeps_to_its_bound_and_reads_go_on_from_files() {
+    on_every_backend(|dir, io| async move {
+        let bounded = LogManagerOptions { tail_bytes: 256 << 10, ..options(&dir, &io, LogConfig::default()) };
+        let logs = LogManager::open(bounded).unwrap();
+        let all: Vec<_> =
+            (0..4).map(|p| logs.create("t", p, None, LogConfig::default(), NOW_MS).unwrap()).collect();
+        for i in 0..100u8 {
+            for log in &all {
+                append_written(log, &batch_of(1, 10_000, NOW_MS, i)).await;
+            }
+        }
+        for log in &all {
+            assert_eq!(consume(log, 0).await, (0..100).map(|o| (o, o as u8, 10_000)).collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn an_idle_log_gives_its_memory_back_and_wakes_in_the_middle_of_a_block() {
+    on_every_backend(|dir, io| async move {
+        let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+        let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
+        for i in 0..6 {
+            append_written(&log, &batch_of(1, 1234, NOW_MS, i)).await;
+            logs.tick(NOW_MS + i64::from(i) * 60_000).await;
+            logs.tick(NOW_MS + i64::from(i) * 60_000 + 30_000).await;
+        }
+        assert_eq!(consume(&log, 0).await, (0..6).map(|o| (o, o as u8, 1234)).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn deleted_records_are_gone_and_whole_segments_with_them() {
+    on_every_backend(|dir, io| async move {
+        let config = small_segments(10_000);
+        let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
+        let log = logs.create("t", 0, None, config.clone(), NOW_MS).unwrap();
+        for i in 0..20 {
+            append_written(&log, &batch_of(1, 2000, NOW_MS, i)).await;
+        }
+        assert_eq!(log.delete_records(11).await.unwrap(), 11);
+        assert_eq!(log.delete_records(5).await.unwrap(), 11);
+        assert!(log.read(10, i64::MAX, 100, true).await.unwrap().is_err());
+        logs.tick(NOW_MS + 400_000).await;
+        logs.tick(NOW_MS + 800_000).await;
+        assert_eq!(consume(&log, 11).await.len(), 9);
+        assert!(!log.dir().join("00000000000000000000.log").exists());
+        logs.close(1).await.unwrap();
+        drop((log, logs));
+        let logs = LogManager::open(options(&dir, &io, config)).unwrap();
+        assert_eq!(logs.get("t", 0).unwrap().log_start_offset(), 11);
+    });
+}
+
+#[test]
+fn retention_by_size_and_time_deletes_from_the_front() {
+    on_every_backend(|dir, io| async move {
+        let by_size = LogConfig { retention_bytes: 25_000, ..small_segments(10_000) };
+        let by_time = LogConfig { retention_ms: 1000, ..small_segments(10_000) };
+        let logs = LogManager::open(options(&dir, &io, by_size.clone())).unwrap();
+        let sized = logs.create("sized", 0, None, by_size, NOW_MS).unwrap();
+        let timed = logs.create("timed", 0, None, by_time, NOW_MS).unwrap();
+        for i in 0..20 {
+            append_written(&sized, &batch_of(1, 2000, NOW_MS, i)).await;
+            append_written(&timed, &batch_of(1, 2000, NOW_MS, i)).await;
+        }
+        logs.tick(NOW_MS + 300_000).await;
+        logs.tick(NOW_MS + 600_000).await;
+        assert!(sized.log_start_offset() > 0 && sized.size_bytes() >= 25_000 && sized.size_bytes() < 36_000);
+        assert_eq!(timed.log_start_offset(), 20, "all of it expired, the active segment too");
+        assert_eq!(append_written(&timed, &batch_of(1, 10, NOW_MS, 1)).await, 20);
+    });
+}
+
+#[test]
+fn a_log_that_was_deleted_is_renamed_and_later_removed() {
+    on_every_backend(|dir, io| async move {
+        let config = LogConfig { file_delete_delay_ms: 1000, ..LogConfig::default() };
+        let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
+        let log = logs.create("t", 0, None, config.clone(), NOW_MS).unwrap();
+        append_written(&log, &batch_of(1, 10, NOW_MS, 1)).await;
+        logs.delete("t", 0, NOW_MS).unwrap();
+        assert!(log.written(5).await.is_err());
+        assert!(log_files(&dir).iter().any(|(name, _)| name.starts_with("t-0.") && name.ends_with("-delete")));
+        let again = logs.create("t", 0, None, config, NOW_MS).unwrap();
+        assert_eq!(again.log_end_offset(), 0);
+        logs.tick(NOW_MS + 2000).await;
+        assert!(!log_files(&dir).iter().any(|(name, _)| name.ends_with("-delete")));
+    });
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append { count: usize, value_bytes: usize },
+    Read { back: i64 },
+    Idle,
+    Reopen { clean: bool },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (1..20usize, 0..9000usize).prop_map(|(count, value_bytes)| Op::Append { count, value_bytes }),
+        3 => (0..100i64).prop_map(|back| Op::Read { back }),
+        1 => Just(Op::Idle),
+        1 => any::<bool>().prop_map(|clean| Op::Reopen { clean }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn a_log_equals_its_model(ops in proptest::collection::vec(op(), 1..60)) {
+        on_every_backend(|dir, io| {
+            let ops = ops.clone();
+            async move {
+                let config = LogConfig { index_interval_bytes: 1000, ..small_segments(200_000) };
+                let bounded = || LogManagerOptions { tail_bytes: 128 << 10, ..options(&dir, &io, config.clone()) };
+                let mut logs = LogManager::open(bounded()).unwrap();
+                let mut log = logs.create("t", 0, None, config.clone(), NOW_MS).unwrap();
+                let mut model = Vec::new();
+                let mut now_ms = NOW_MS;
+                for (step, op) in ops.into_iter().enumerate() {
+                    let end = model.len() as i64;
+                    match op {
+                        Op::Append { count, value_bytes } => {
+                            let seed = step as u8;
+                            assert_eq!(append(&log, &batch_of(count, value_bytes, NOW_MS, seed)), end);
+                            let byte = if value_bytes == 0 { 0 } else { seed };
+                            model.extend((end..end + count as i64).map(|o| (o, byte, value_bytes)));
+                        }
+                        Op::Read { back } => {
+                            log.written(end).await.unwrap();
+                            let from = (end - back).max(0);
+                            assert_eq!(consume(&log, from).await, model[from as usize..]);
+                        }
+                        Op::Idle => {
+                            log.written(end).await.unwrap();
+                            now_ms += 60_000;
+                            logs.tick(now_ms).await;
+                            now_ms += 60_000;
+                            logs.tick(now_ms).await;
+                        }
+                        Op::Reopen { clean } => {
+                            log.written(end).await.unwrap();
+                            if clean {
+                                logs.close(1).await.unwrap();
+                            }
+                            drop((log, logs));
+                            tokio::task::yield_now().await;
+                            logs = LogManager::open(bounded()).unwrap();
+                            log = logs.get("t", 0).unwrap();
+                            assert_eq!(log.log_end_offset(), end);
+                        }
+                    }
+                }
+                log.written(model.len() as i64).await.unwrap();
+                assert_eq!(consume(&log, 0).await, model);
+            }
+        });
+    }
+}
