@@ -94,12 +94,19 @@ fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigCh
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidRequest, message));
     change::check_operations(&resource.operations)?;
     let name = resource.name.as_str();
+    let none = BTreeMap::new();
     match resource.resource_type {
         TOPIC => plan_topic(image, resource),
-        BROKER if !name.is_empty() && name.parse() != Ok(node_id) => {
+        BROKER if !name.is_empty() && name.parse::<i32>().is_err() => {
+            invalid(format!("Node id must be an integer, but it is: {name}"))
+        }
+        BROKER if !name.is_empty() && name != node_id.to_string() => {
             invalid(format!("Unexpected broker id, expected {node_id}, but received {name}"))
         }
-        BROKER => change::alter_broker(&resource.operations).map(|()| Vec::new()),
+        BROKER => {
+            let altered = change::alter_broker(base(image, resource, &none), &resource.operations, name.is_empty())?;
+            Ok(difference(image, resource, &altered))
+        }
         BROKER_LOGGER => invalid("Log levels cannot be changed while the broker runs.".to_owned()),
         CLIENT_METRICS => invalid("Client metrics subscriptions are not supported yet.".to_owned()),
         GROUP => invalid("Group settings are not supported yet.".to_owned()),
@@ -113,15 +120,30 @@ fn plan_topic(image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, A
         return Err(ApiError::new(ErrorCode::InvalidRequest, "Default topic resources are not allowed."));
     }
     let none = BTreeMap::new();
-    let current = image.config_overrides(TOPIC, name).unwrap_or(&none);
-    let altered = change::alter_topic(if resource.replaces { &none } else { current }, &resource.operations)?;
+    let altered = change::alter_topic(base(image, resource, &none), &resource.operations)?;
     if image.topic(name).is_none() {
         let message = format!("The topic '{name}' does not exist.");
         return Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, message));
     }
-    let change =
-        |(setting, value)| ConfigChange { resource_type: TOPIC, resource_name: name.to_owned(), name: setting, value };
-    Ok(change::difference(current, &altered).into_iter().map(change).collect())
+    Ok(difference(image, resource, &altered))
+}
+
+/// What the operations start from.
+fn base<'a>(image: &'a Image, resource: &Resource, none: &'a BTreeMap<String, String>) -> &'a BTreeMap<String, String> {
+    let current = image.config_overrides(resource.resource_type, resource.name.as_str());
+    current.filter(|_| !resource.replaces).unwrap_or(none)
+}
+
+fn difference(image: &Image, resource: &Resource, altered: &BTreeMap<String, String>) -> Vec<ConfigChange> {
+    let none = BTreeMap::new();
+    let current = image.config_overrides(resource.resource_type, resource.name.as_str()).unwrap_or(&none);
+    let change = |(name, value)| ConfigChange {
+        resource_type: resource.resource_type,
+        resource_name: resource.name.to_string(),
+        name,
+        value,
+    };
+    change::difference(current, altered).into_iter().map(change).collect()
 }
 
 #[cfg(test)]

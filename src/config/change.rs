@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::broker_table::BROKER;
-use super::setting::{Kind, split_list};
+use super::setting::{Dynamic, Kind, Setting, split_list};
 use super::topic_table::TOPIC;
-use super::{find, validate_topic_config};
+use super::values::Values;
+use super::{checks, find, validate_topic_config};
 use crate::error::{ApiError, ErrorCode};
 
 /// One operation of IncrementalAlterConfigs; AlterConfigs sets.
@@ -60,6 +61,52 @@ pub fn check_operations(operations: &[Operation]) -> Result<(), ApiError> {
 
 /// A topic's overrides after `operations`, checked as a whole.
 pub fn alter_topic(current: &Overrides, operations: &[Operation]) -> Result<Overrides, ApiError> {
+    let altered = apply(TOPIC, current, operations)?;
+    validate_topic_config(&altered).map_err(|message| ApiError::new(ErrorCode::InvalidConfig, message))?;
+    Ok(altered)
+}
+
+/// The settings of one broker, or with `cluster_wide` of all, after `operations`. What takes effect while the broker runs
+/// is what topics inherit; the messages tell what Kafka could not change either.
+pub fn alter_broker(current: &Overrides, operations: &[Operation], cluster_wide: bool) -> Result<Overrides, ApiError> {
+    let invalid_request = |message: String| ApiError::new(ErrorCode::InvalidRequest, message);
+    let altered = apply(BROKER, current, operations)?;
+    let chosen = |choose: &dyn Fn(&str, Option<&Setting>) -> bool| {
+        let chosen: Vec<&str> =
+            altered.keys().map(String::as_str).filter(|name| choose(name, find(BROKER, name))).collect();
+        if chosen.is_empty() { None } else { Some(format!("[{}]", chosen.join(", "))) }
+    };
+    if let Some(names) = chosen(&|_, setting| setting.is_some_and(Setting::is_read_only)) {
+        return Err(invalid_request(format!("Cannot update these configs dynamically: {names}")));
+    }
+    let per_broker = |setting: &Setting| cluster_wide && setting.dynamic == Dynamic::PerBroker;
+    if let Some(names) = chosen(&|_, setting| setting.is_some_and(per_broker)) {
+        let why = "Cannot update these configs at default cluster level, broker id must be specified";
+        return Err(invalid_request(format!("{why}: {names}")));
+    }
+    let inherited = |name: &str| TOPIC.iter().any(|setting| setting.synonym == name);
+    if let Some(names) = chosen(&|name, _| current.get(name) != altered.get(name) && !inherited(name)) {
+        return Err(invalid_request(format!("This broker does not update these configs dynamically yet: {names}")));
+    }
+    let min_isr = operations.iter().find(|operation| operation.name == "min.insync.replicas");
+    match min_isr {
+        Some(_) if !cluster_wide => return Err(elr("Broker-level min.insync.replicas cannot be altered")),
+        Some(_) if !altered.contains_key("min.insync.replicas") => {
+            return Err(elr("Cluster-level min.insync.replicas cannot be removed"));
+        }
+        _ => {}
+    }
+    let values = Values::new(altered.clone()).and_then(|values| checks::check_logs(&values));
+    values.map_err(|error| invalid_request(error.0))?;
+    Ok(altered)
+}
+
+/// Eligible leader replicas, which new clusters have, build on one min.insync.replicas for all.
+fn elr(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::InvalidConfig, format!("{what} while ELR is enabled."))
+}
+
+fn apply(table: &'static [Setting], current: &Overrides, operations: &[Operation]) -> Result<Overrides, ApiError> {
     let mut altered = current.clone();
     for Operation { name, op, value } in operations {
         let Some(op) = Op::from_wire(*op) else {
@@ -70,23 +117,21 @@ pub fn alter_topic(current: &Overrides, operations: &[Operation]) -> Result<Over
             Op::Set => altered.insert(name.clone(), value.to_owned()),
             Op::Delete => altered.remove(name),
             Op::Append | Op::Subtract => {
-                let list = alter_list(current.get(name).map(String::as_str), name, op, value)?;
-                altered.insert(name.clone(), list)
+                let setting = find(table, name).filter(|setting| setting.kind == Kind::List).ok_or_else(|| {
+                    let message = format!("Can't {} to key {name} because its type is not LIST.", op.name());
+                    ApiError::new(ErrorCode::InvalidConfig, message)
+                })?;
+                let present = current.get(name).map(String::as_str).or(setting.default).unwrap_or("");
+                altered.insert(name.clone(), alter_list(present, op, value))
             }
         };
     }
-    validate_topic_config(&altered).map_err(|message| ApiError::new(ErrorCode::InvalidConfig, message))?;
     Ok(altered)
 }
 
-/// A list without an override starts from its default. Appending what is there, or taking away what is not, changes
-/// nothing.
-fn alter_list(current: Option<&str>, name: &str, op: Op, value: &str) -> Result<String, ApiError> {
-    let setting = find(TOPIC, name).filter(|setting| setting.kind == Kind::List).ok_or_else(|| {
-        let message = format!("Can't {} to key {name} because its type is not LIST.", op.name());
-        ApiError::new(ErrorCode::InvalidConfig, message)
-    })?;
-    let mut entries: Vec<&str> = split_list(current.or(setting.default).unwrap_or("")).collect();
+/// Appending what is there, or taking away what is not, changes nothing.
+fn alter_list(present: &str, op: Op, value: &str) -> String {
+    let mut entries: Vec<&str> = split_list(present).collect();
     for entry in value.split(',') {
         let place = entries.iter().position(|&present| present == entry);
         match (op, place) {
@@ -97,28 +142,7 @@ fn alter_list(current: Option<&str>, name: &str, op: Op, value: &str) -> Result<
             _ => {}
         }
     }
-    Ok(entries.join(","))
-}
-
-/// Broker settings cannot be changed while this broker runs; the message tells those that Kafka could change.
-pub fn alter_broker(operations: &[Operation]) -> Result<(), ApiError> {
-    let mut read_only = Vec::new();
-    for Operation { name, value, .. } in operations {
-        match (find(BROKER, name), value) {
-            (Some(setting), _) if setting.is_read_only() => read_only.push(name.as_str()),
-            (Some(setting), Some(value)) => {
-                setting.parse(value).map_err(|message| ApiError::new(ErrorCode::InvalidRequest, message))?;
-            }
-            (_, _) => {}
-        }
-    }
-    let names: Vec<&str> = operations.iter().map(|operation| operation.name.as_str()).collect();
-    let message = match (names.is_empty(), read_only.is_empty()) {
-        (true, _) => return Ok(()),
-        (_, false) => format!("Cannot update these configs dynamically: [{}]", read_only.join(", ")),
-        _ => format!("This broker does not update these configs dynamically yet: [{}]", names.join(", ")),
-    };
-    Err(ApiError::new(ErrorCode::InvalidRequest, message))
+    entries.join(",")
 }
 
 /// The difference: (name, new value), None where an override goes.
@@ -215,14 +239,39 @@ mod tests {
     }
 
     #[test]
-    fn broker_settings_do_not_change_at_run_time() {
-        let refusal = |name, value| alter_broker(&[operation(name, Op::Set, value)]).unwrap_err().message;
-        assert_eq!(refusal("node.id", "7"), "Cannot update these configs dynamically: [node.id]");
+    fn broker_settings_that_topics_inherit_change_at_run_time() {
+        let settings = [operation("log.retention.ms", Op::Set, "-5"), operation("message.max.bytes", Op::Set, "5555")];
+        let altered = alter_broker(&Overrides::new(), &settings, true).unwrap();
+        assert_eq!(altered, overrides(&[("log.retention.ms", "-5"), ("message.max.bytes", "5555")]));
+        let appended =
+            alter_broker(&altered, &[operation("log.cleanup.policy", Op::Append, "compact")], false).unwrap();
+        assert_eq!(appended["log.cleanup.policy"], "delete,compact");
+        let delete = |name: &str| Operation { name: name.to_owned(), op: 1, value: None };
         assert_eq!(
-            refusal("message.max.bytes", "-1"),
+            alter_broker(&altered, &[delete("message.max.bytes"), delete("log.retention.ms")], true),
+            Ok(overrides(&[]))
+        );
+    }
+
+    #[test]
+    fn other_broker_settings_are_refused_in_kafkas_words_where_it_has_some() {
+        let refusal = |name, value, cluster_wide| {
+            alter_broker(&Overrides::new(), &[operation(name, Op::Set, value)], cluster_wide).unwrap_err().message
+        };
+        assert_eq!(refusal("node.id", "7", false), "Cannot update these configs dynamically: [node.id]");
+        assert_eq!(
+            refusal("listeners", "PLAINTEXT://:1", true),
+            "Cannot update these configs at default cluster level, broker id must be specified: [listeners]"
+        );
+        assert_eq!(
+            refusal("message.max.bytes", "-1", true),
             "Invalid value -1 for configuration message.max.bytes: Value must be at least 0"
         );
-        assert!(refusal("message.max.bytes", "1000").contains("yet"));
-        assert_eq!(alter_broker(&[]), Ok(()));
+        assert_eq!(
+            refusal("min.insync.replicas", "2", false),
+            "Broker-level min.insync.replicas cannot be altered while ELR is enabled."
+        );
+        assert!(refusal("log.roll.ms", "0", true).contains("at least 1"));
+        assert!(refusal("num.io.threads", "9", true).contains("yet: [num.io.threads]"));
     }
 }

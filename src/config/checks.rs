@@ -78,7 +78,7 @@ fn check_not_supported(values: &Values) -> Result<(), ConfigError> {
     })
 }
 
-fn check_logs(values: &Values) -> Result<(), ConfigError> {
+pub(super) fn check_logs(values: &Values) -> Result<(), ConfigError> {
     let ms = |name: &str| values.get(name).map_or(1, |text| text.parse::<i64>().expect("checked"));
     for (name, min) in [("log.roll.ms", 1), ("log.roll.jitter.ms", 0)] {
         let value = ms(name);
@@ -88,8 +88,8 @@ fn check_logs(values: &Values) -> Result<(), ConfigError> {
     }
     for name in ["log.retention.ms", "log.retention.minutes", "log.retention.hours"] {
         let value = ms(name);
-        require(value >= 1 || value == -1, || {
-            format!("Invalid value {value} for configuration {name}: Value must be -1 (unlimited) or at least 1")
+        require(value != 0, || {
+            format!("Invalid value 0 for configuration {name}: Value must be -1 (unlimited) or at least 1")
         })?;
     }
     let (min_lag, max_lag) = (ms("log.cleaner.min.compaction.lag.ms"), ms("log.cleaner.max.compaction.lag.ms"));
