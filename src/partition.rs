@@ -10,6 +10,7 @@ use ottla_storage::log::{Log, LogConfig, LogManager};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::error::ErrorCode;
 use crate::metadata::{Image, TopicImage};
 use crate::protocol::wire::TopicRef;
@@ -50,7 +51,7 @@ impl Partition {
 
     fn set_leader_epoch(&self, epoch: i32) {
         if self.leader_epoch.swap(epoch, Ordering::AcqRel) != epoch {
-            self.waiters.wake_all();
+            self.waiters.tell_news();
         }
     }
 
@@ -90,7 +91,11 @@ impl Partition {
 
     /// Parks a fetch here until the guard is dropped.
     pub fn park(&self, waiter: &Arc<Waiter>) -> ParkedFetch {
-        self.waiters.park(waiter)
+        let parked = self.waiters.park(waiter);
+        if self.is_deleted() {
+            waiter.tell_news();
+        }
+        parked
     }
 }
 
@@ -140,7 +145,7 @@ impl Partitions {
                     log.update_config(config.clone());
                     log
                 }
-                None => self.logs.create(&topic.name, index, Some(topic.id), config.clone())?,
+                None => self.logs.create(&topic.name, index, Some(topic.id), config.clone(), Clock.now_ms())?,
             };
             partitions.push(Arc::new(Partition::new(topic, index, log)));
         }
@@ -155,8 +160,8 @@ impl Partitions {
         for partition in removed {
             partition.deleted.store(true, Ordering::Release);
             // One directory that cannot be renamed must not keep the others.
-            result = result.and(self.logs.delete(&partition.topic, partition.index));
-            partition.waiters.wake_all();
+            result = result.and(self.logs.delete(&partition.topic, partition.index, Clock.now_ms()));
+            partition.waiters.tell_news();
         }
         result
     }
