@@ -151,7 +151,8 @@ async fn read_one(
     if data.diverging_epoch.is_none() {
         let max_offset = if limits.committed_only { data.last_stable_offset } else { data.high_watermark };
         let read = log.read(wanted.fetch_offset, max_offset, max_bytes, min_one).await;
-        data.records = read.map_err(|error| error.kafka_code())?.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)?;
+        data.records =
+            read.map_err(|error| error.kafka_code())?.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)?;
     }
     Ok(data)
 }

@@ -21,7 +21,11 @@ pub struct Waiter {
 
 impl Waiter {
     pub fn new() -> Arc<Waiter> {
-        Arc::new(Waiter { missing_bytes: AtomicI64::new(NOT_ARMED), has_news: AtomicBool::new(false), notify: Notify::new() })
+        Arc::new(Waiter {
+            missing_bytes: AtomicI64::new(NOT_ARMED),
+            has_news: AtomicBool::new(false),
+            notify: Notify::new(),
+        })
     }
 
     /// Starts to count, before the caller looks how much is there: what is written from here on is either seen by the
