@@ -10,6 +10,7 @@ use ottla_storage::log::{Log, LogConfig, LogManager};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::error::ErrorCode;
 use crate::metadata::{Image, TopicImage};
 use crate::protocol::wire::TopicRef;
@@ -97,13 +98,14 @@ impl Partition {
 /// (topic id, partition) -> Partition. Read on every request by any thread.
 pub struct Partitions {
     logs: Arc<LogManager>,
+    clock: Clock,
     // Index = partition, as in the image.
     by_topic: RwLock<HashMap<Uuid, Vec<Arc<Partition>>>>,
 }
 
 impl Partitions {
-    pub fn new(logs: Arc<LogManager>) -> Partitions {
-        Partitions { logs, by_topic: RwLock::default() }
+    pub fn new(logs: Arc<LogManager>, clock: Clock) -> Partitions {
+        Partitions { logs, clock, by_topic: RwLock::default() }
     }
 
     pub fn get(&self, topic_id: Uuid, index: i32) -> Option<Arc<Partition>> {
@@ -140,7 +142,7 @@ impl Partitions {
                     log.update_config(config.clone());
                     log
                 }
-                None => self.logs.create(&topic.name, index, Some(topic.id), config.clone())?,
+                None => self.logs.create(&topic.name, index, Some(topic.id), config.clone(), self.clock.now_ms())?,
             };
             partitions.push(Arc::new(Partition::new(topic, index, log)));
         }
@@ -155,7 +157,7 @@ impl Partitions {
         for partition in removed {
             partition.deleted.store(true, Ordering::Release);
             // One directory that cannot be renamed must not keep the others.
-            result = result.and(self.logs.delete(&partition.topic, partition.index));
+            result = result.and(self.logs.delete(&partition.topic, partition.index, self.clock.now_ms()));
             partition.waiters.wake_all();
         }
         result

@@ -39,13 +39,7 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
 }
 
 /// The low watermark after it: with one replica the log's start.
-async fn delete(
-    ctx: &RequestContext,
-    image: &Image,
-    topic: &str,
-    index: i32,
-    offset: i64,
-) -> Result<i64, ErrorCode> {
+async fn delete(ctx: &RequestContext, image: &Image, topic: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
     let partition = ctx.broker.partitions.resolve(image, TopicRef::Name(topic), index)?;
     if is_internal_topic(topic) {
         return Err(ErrorCode::InvalidTopicException);

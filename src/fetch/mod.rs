@@ -36,23 +36,24 @@ type Answers = Vec<(FetchPartition, PartitionData)>;
 /// have come, or something else has happened to a partition, or the time is over.
 pub async fn fetch(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) -> Answers {
     let deadline = Instant::from_std(broker.clock.monotonic() + limits.max_wait);
-    let (answers, enough) = read_all(broker, limits, wanted);
+    let (answers, enough) = read_all(broker, limits, wanted).await;
     if enough || limits.max_wait.is_zero() {
         return answers;
     }
     // What little was read is given up, so that a parked fetch keeps no records in memory.
     let wanted = answers.into_iter().map(|(wanted, _)| wanted).collect::<Vec<_>>();
     wait_for_data(broker, limits, &wanted, deadline).await;
-    read_all(broker, limits, wanted).0
+    read_all(broker, limits, wanted).await.0
 }
 
 /// Reads all partitions in order; true if the answer need not wait for more.
-fn read_all(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) -> (Answers, bool) {
+async fn read_all(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) -> (Answers, bool) {
     let image = broker.metadata.image();
     let (mut bytes_left, mut bytes_read) = (limits.max_bytes, 0);
     // Only partitions that exist can be waited for, and an error of theirs is news.
     let (mut waits_for_any, mut has_news) = (false, false);
-    let answer_one = |wanted: FetchPartition| {
+    let mut answers = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
         let data = match broker.partitions.resolve(&image, wanted.topic.as_ref(), wanted.index) {
             Err(code @ (ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)) => {
                 PartitionData::failed(code.code())
@@ -60,7 +61,10 @@ fn read_all(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) 
             resolved => {
                 waits_for_any = true;
                 let max_bytes = bytes_left.min(wanted.max_bytes.max(0) as usize);
-                let read = resolved.and_then(|p| read_one(&p, limits, &wanted, max_bytes, bytes_read == 0));
+                let read = match resolved {
+                    Ok(partition) => read_one(&partition, limits, &wanted, max_bytes, bytes_read == 0).await,
+                    Err(code) => Err(code),
+                };
                 let data = read.unwrap_or_else(|code| failed(&image, limits, &wanted, code));
                 has_news |= data.error_code != 0 || data.diverging_epoch.is_some();
                 data
@@ -68,13 +72,12 @@ fn read_all(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) 
         };
         bytes_left = bytes_left.saturating_sub(data.records.bytes);
         bytes_read += data.records.bytes as u64;
-        (wanted, data)
-    };
-    let answers = wanted.into_iter().map(answer_one).collect();
+        answers.push((wanted, data));
+    }
     (answers, !waits_for_any || has_news || bytes_read >= limits.min_bytes)
 }
 
-fn read_one(
+async fn read_one(
     partition: &Partition,
     limits: &FetchLimits,
     wanted: &FetchPartition,
@@ -101,7 +104,8 @@ fn read_one(
     data.diverging_epoch = diverging_epoch(partition, wanted, data.log_start_offset)?;
     if data.diverging_epoch.is_none() {
         let max_offset = if limits.committed_only { data.last_stable_offset } else { data.high_watermark };
-        let read = log.read(wanted.fetch_offset, max_offset, max_bytes, min_one).map_err(|error| error.kafka_code())?;
+        let read = log.read(wanted.fetch_offset, max_offset, max_bytes, min_one).await;
+        let read = read.map_err(|error| error.kafka_code())?;
         data.records = read.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)?;
     }
     Ok(data)
@@ -131,8 +135,7 @@ fn failed(image: &Image, limits: &FetchLimits, wanted: &FetchPartition, code: Er
         code => code,
     };
     let wants_leader = matches!(code, ErrorCode::NotLeaderOrFollower | ErrorCode::FencedLeaderEpoch);
-    let current_leader =
-        if wants_leader && limits.api_version >= 16 { leader_hint(image, wanted) } else { None };
+    let current_leader = if wants_leader && limits.api_version >= 16 { leader_hint(image, wanted) } else { None };
     PartitionData { current_leader, ..PartitionData::failed(code.code()) }
 }
 
@@ -181,11 +184,11 @@ fn resolve_wanted(broker: &Broker, image: &Image, wanted: &FetchPartition) -> Op
 fn readable_bytes(partition: &Partition, limits: &FetchLimits, wanted: &FetchPartition) -> Option<u64> {
     let log = &partition.log;
     let fenced = partition.check_leader_epoch(wanted.current_leader_epoch).is_err();
-    let max_offset = if limits.committed_only { log.last_stable_offset() } else { log.high_watermark() };
     let offset = wanted.fetch_offset;
     if partition.is_deleted() || fenced || offset < log.log_start_offset() || offset > log.log_end_offset() {
         return None;
     }
-    let bytes = if offset < max_offset { log.bytes_between(offset, max_offset) } else { 0 };
+    let readable = !limits.committed_only || offset < log.last_stable_offset();
+    let bytes = if readable { log.bytes_from(offset) } else { 0 };
     Some(bytes.min(wanted.max_bytes.max(0) as u64))
 }
