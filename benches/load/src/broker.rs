@@ -193,7 +193,6 @@ fn kafka(jars: &Path, home: &Path, address: SocketAddr) -> Result<Command> {
          controller.listener.names=CONTROLLER\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
          log.dirs={}\n\
-         offsets.topic.replication.factor=1\n\
          broker.session.timeout.ms=3600000\n\
          {DELETE_DELAY}\n\
          log.initial.task.delay.ms=1000\n",
