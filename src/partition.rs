@@ -102,13 +102,14 @@ impl Partition {
 /// (topic id, partition) -> Partition. Read on every request by any thread.
 pub struct Partitions {
     logs: Arc<LogManager>,
+    clock: Clock,
     // Index = partition, as in the image.
     by_topic: RwLock<HashMap<Uuid, Vec<Arc<Partition>>>>,
 }
 
 impl Partitions {
-    pub fn new(logs: Arc<LogManager>) -> Partitions {
-        Partitions { logs, by_topic: RwLock::default() }
+    pub fn new(logs: Arc<LogManager>, clock: Clock) -> Partitions {
+        Partitions { logs, clock, by_topic: RwLock::default() }
     }
 
     pub fn get(&self, topic_id: Uuid, index: i32) -> Option<Arc<Partition>> {
@@ -145,7 +146,7 @@ impl Partitions {
                     log.update_config(config.clone());
                     log
                 }
-                None => self.logs.create(&topic.name, index, Some(topic.id), config.clone(), Clock.now_ms())?,
+                None => self.logs.create(&topic.name, index, Some(topic.id), config.clone(), self.clock.now_ms())?,
             };
             partitions.push(Arc::new(Partition::new(topic, index, log)));
         }
@@ -160,7 +161,7 @@ impl Partitions {
         for partition in removed {
             partition.deleted.store(true, Ordering::Release);
             // One directory that cannot be renamed must not keep the others.
-            result = result.and(self.logs.delete(&partition.topic, partition.index, Clock.now_ms()));
+            result = result.and(self.logs.delete(&partition.topic, partition.index, self.clock.now_ms()));
             partition.waiters.tell_news();
         }
         result
