@@ -20,11 +20,6 @@ pub use waiters::{ParkedFetch, Waiter, Waiters};
 /// A client's "I don't know the leader epoch".
 const UNKNOWN_EPOCH: i32 = -1;
 
-/// Topics of the broker's own, which ordinary clients may not write to (Kafka's Topic.isInternal).
-pub fn is_internal_topic(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
-}
-
 pub struct Partition {
     pub topic: Arc<str>,
     pub topic_id: Uuid,
