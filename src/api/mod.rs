@@ -231,3 +231,15 @@ pub static TABLE: &[Api] = &[
         handler: |c, b| Box::pin(describe_topic_partitions::handle(c, b)),
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Encodes at `version` and decodes what comes out: a field that the version lacks would fail here.
+    pub(super) fn encodes_at<R: Encodable + Decodable>(response: &R, version: i16) {
+        let mut buf = BytesMut::new();
+        response.encode(&mut buf, version).unwrap_or_else(|e| panic!("version {version}: {e}"));
+        R::decode(&mut buf.freeze(), version).unwrap_or_else(|e| panic!("version {version}: {e}"));
+    }
+}

@@ -10,7 +10,7 @@ mod log;
 mod records;
 mod registration;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod topics;
 
 use std::collections::{BTreeMap, HashSet};
