@@ -42,9 +42,8 @@ fn refuse_all(topics: Vec<TopicRef>, error: ApiError) -> Vec<DeleteResult> {
 
 fn answer(results: Vec<DeleteResult>, version: i16) -> DeleteTopicsResponse {
     let responses = results.into_iter().map(|DeleteResult { name, id, result }| {
-        let response = DeletableTopicResult::default()
-            .with_name(name)
-            .with_topic_id(if version >= 6 { id } else { Uuid::nil() });
+        let response =
+            DeletableTopicResult::default().with_name(name).with_topic_id(if version >= 6 { id } else { Uuid::nil() });
         match result {
             Ok(()) => response,
             Err(error) => response

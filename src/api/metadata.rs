@@ -77,10 +77,7 @@ async fn auto_create(ctx: &RequestContext, request: &MetadataRequest) -> Vec<(To
     let brokers = image.brokers().filter(|broker| broker.is_active()).count();
     let topic = |name: &TopicName| match internal_topic(name, &broker.config, brokers) {
         Some(topic) => topic,
-        None => CreatableTopic::default()
-            .with_name(name.clone())
-            .with_num_partitions(-1)
-            .with_replication_factor(-1),
+        None => CreatableTopic::default().with_name(name.clone()).with_num_partitions(-1).with_replication_factor(-1),
     };
     let topics: Vec<CreatableTopic> = missing.into_iter().map(topic).collect();
     let names: Vec<TopicName> = topics.iter().map(|topic| topic.name.clone()).collect();
@@ -228,9 +225,7 @@ pub(super) fn broker_ids(ids: &[i32]) -> Vec<BrokerId> {
 
 /// Replicas on brokers that are not there for clients of this listener.
 pub(super) fn offline_replicas(image: &Image, partition: &PartitionImage, listener: &str) -> Vec<BrokerId> {
-    let online = |id: i32| {
-        image.broker(id).is_some_and(|broker| !broker.fenced && broker.endpoint(listener).is_some())
-    };
+    let online = |id: i32| image.broker(id).is_some_and(|broker| !broker.fenced && broker.endpoint(listener).is_some());
     partition.replicas.iter().filter(|id| !online(**id)).map(|id| BrokerId(*id)).collect()
 }
 

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::image::{BROKER_RESOURCE, BrokerImage, Image, PartitionImage, TOPIC_RESOURCE, TopicImage, collision_key};
-use super::records::{
-    BrokerRegistrationChange, NO_LEADER_CHANGE, Partition, PartitionChange, Record, RegisterBroker,
-};
+use super::records::{BrokerRegistrationChange, NO_LEADER_CHANGE, Partition, PartitionChange, Record, RegisterBroker};
 
 /// The log contradicts itself: it was not written by one controller after the other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,12 +61,7 @@ struct OpenTopic {
 
 impl Delta {
     pub fn new(base: &Image) -> Delta {
-        Delta {
-            image: base.clone(),
-            open: BTreeMap::new(),
-            changes: Changes::default(),
-            transaction: None,
-        }
+        Delta { image: base.clone(), open: BTreeMap::new(), changes: Changes::default(), transaction: None }
     }
 
     /// True between a BeginTransaction record and its end.

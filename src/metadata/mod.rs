@@ -176,17 +176,16 @@ impl Metadata {
 
     /// Plans a change on the current image and makes it. The work goes on if the caller goes away: a change that is in
     /// the log must also be in the image.
-    async fn commit<T: 'static>(
-        &self,
-        plan: impl FnOnce(&Image) -> (Vec<Record>, T) + 'static,
-    ) -> Result<T, ApiError> {
+    async fn commit<T: 'static>(&self, plan: impl FnOnce(&Image) -> (Vec<Record>, T) + 'static) -> Result<T, ApiError> {
         let shared = self.shared.clone();
         finish(tokio::task::spawn_local(async move { shared.commit(plan).await })).await
     }
 }
 
 /// Awaits work that was handed to the runtime; a panic there goes on here.
-async fn finish<T>(work: impl Future<Output = Result<Result<T, ApiError>, tokio::task::JoinError>>) -> Result<T, ApiError> {
+async fn finish<T>(
+    work: impl Future<Output = Result<Result<T, ApiError>, tokio::task::JoinError>>,
+) -> Result<T, ApiError> {
     match work.await {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -362,12 +361,7 @@ impl Shared {
 }
 
 /// Replays the log and becomes its leader, if no other node has a say in it.
-async fn take_lead(
-    log: &mut MetadataLog,
-    config: &Config,
-    logs: &LogManager,
-    clock: Clock,
-) -> anyhow::Result<Image> {
+async fn take_lead(log: &mut MetadataLog, config: &Config, logs: &LogManager, clock: Clock) -> anyhow::Result<Image> {
     let node_id = config.node_id;
     let mut delta = Delta::new(&Image::new(logs.cluster_id(), node_id));
     let mut kraft_version = 0;

@@ -16,25 +16,59 @@ pub const NO_LEADER_CHANGE: i32 = -2;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     RegisterBroker(RegisterBroker),
-    UnregisterBroker { broker_id: i32, broker_epoch: i64 },
-    Topic { name: String, topic_id: Uuid },
+    UnregisterBroker {
+        broker_id: i32,
+        broker_epoch: i64,
+    },
+    Topic {
+        name: String,
+        topic_id: Uuid,
+    },
     Partition(Partition),
-    Config { resource_type: i8, resource_name: String, name: String, value: Option<String> },
+    Config {
+        resource_type: i8,
+        resource_name: String,
+        name: String,
+        value: Option<String>,
+    },
     PartitionChange(PartitionChange),
-    FenceBroker { id: i32, epoch: i64 },
-    UnfenceBroker { id: i32, epoch: i64 },
-    RemoveTopic { topic_id: Uuid },
-    FeatureLevel { name: String, level: i16 },
-    ProducerIds { broker_id: i32, broker_epoch: i64, next_producer_id: i64 },
+    FenceBroker {
+        id: i32,
+        epoch: i64,
+    },
+    UnfenceBroker {
+        id: i32,
+        epoch: i64,
+    },
+    RemoveTopic {
+        topic_id: Uuid,
+    },
+    FeatureLevel {
+        name: String,
+        level: i16,
+    },
+    ProducerIds {
+        broker_id: i32,
+        broker_epoch: i64,
+        next_producer_id: i64,
+    },
     BrokerRegistrationChange(BrokerRegistrationChange),
     NoOp,
-    BeginTransaction { name: Option<String> },
+    BeginTransaction {
+        name: Option<String>,
+    },
     EndTransaction,
-    AbortTransaction { reason: Option<String> },
-    ClearElr { topic_name: String },
+    AbortTransaction {
+        reason: Option<String>,
+    },
+    ClearElr {
+        topic_name: String,
+    },
     /// Valid, but about something that has no meaning for this broker (yet): ACLs, quotas, SCRAM credentials, delegation
     /// tokens, controllers' registrations.
-    Other { key: u32 },
+    Other {
+        key: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -495,8 +529,7 @@ impl BrokerRegistrationChange {
     }
 
     fn read(r: &mut Reader<'_>) -> Result<BrokerRegistrationChange, DecodeError> {
-        let mut record =
-            BrokerRegistrationChange { broker_id: r.i32()?, broker_epoch: r.i64()?, ..Default::default() };
+        let mut record = BrokerRegistrationChange { broker_id: r.i32()?, broker_epoch: r.i64()?, ..Default::default() };
         r.end_struct(|tag, r| {
             match tag {
                 0 => record.fenced = r.i8()?,

@@ -1,1 +1,6 @@
 //! Bytes <-> requests where kafka-protocol does not do: header peek, allocation guards, the Produce and Fetch fast path.
+
+pub mod frame;
+pub mod guard;
+pub mod header;
+pub mod schema;

@@ -207,11 +207,7 @@ fn overrides(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, ApiErro
 }
 
 /// Partitions where the request leaves the choice of brokers to the controller.
-fn placed_replicas(
-    image: &Image,
-    topic: &CreatableTopic,
-    rules: &CreateRules<'_>,
-) -> Result<Vec<Vec<i32>>, ApiError> {
+fn placed_replicas(image: &Image, topic: &CreatableTopic, rules: &CreateRules<'_>) -> Result<Vec<Vec<i32>>, ApiError> {
     if topic.replication_factor < -1 || topic.replication_factor == 0 {
         let message = "Replication factor must be larger than 0, or -1 to use the default value.";
         return Err(ApiError::new(ErrorCode::InvalidReplicationFactor, message));
@@ -358,10 +354,7 @@ fn only_log_dir(image: &Image, broker_id: i32) -> Uuid {
 }
 
 /// Records for those that can grow, and an answer for each name.
-pub fn create_partitions(
-    image: &Image,
-    topics: &[CreatePartitionsTopic],
-) -> (Vec<Record>, Vec<TopicResult<()>>) {
+pub fn create_partitions(image: &Image, topics: &[CreatePartitionsTopic]) -> (Vec<Record>, Vec<TopicResult<()>>) {
     let mut times_named: HashMap<&TopicName, usize> = HashMap::new();
     topics.iter().for_each(|topic| *times_named.entry(&topic.name).or_default() += 1);
     let (mut records, mut results) = (Vec::new(), Vec::new());
