@@ -31,6 +31,8 @@ const TAIL_BYTES: usize = 64 << 20;
 /// What is in flight when the broker stops gets so long to finish; then its connections are closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 const TICK: Duration = Duration::from_secs(1);
+/// A clean stop before the broker was registered.
+const NO_BROKER_EPOCH: i64 = -1;
 /// Descriptors for a few thousand connections and partitions.
 const WANTED_DESCRIPTORS: u64 = 10_000;
 
@@ -63,6 +65,9 @@ fn log_options(config: &Config) -> LogManagerOptions {
         defaults: config.log_config(&BTreeMap::new()),
         tail_bytes: TAIL_BYTES,
         producer_id_expiration_ms: config.producer_id_expiration_ms,
+        retention_check_interval_ms: config.log_retention_check_interval_ms as i64,
+        now_ms: Clock.now_ms(),
+        io: None,
     }
 }
 
@@ -81,7 +86,7 @@ async fn serve(config: Arc<Config>, logs: Arc<LogManager>, bound: Vec<Bound>, st
         Ok(running) => running.until_stopped(&logs).await,
         // A start that failed leaves the log directories as clean as a stop does.
         Err(error) => {
-            if let Err(also) = logs.close().await {
+            if let Err(also) = logs.close(NO_BROKER_EPOCH).await {
                 tracing::error!(error = %also, "the log directories could not be closed");
             }
             Err(error)
@@ -95,6 +100,7 @@ struct Running {
     acceptors: Vec<JoinHandle<()>>,
     workers: Workers,
     ticking: JoinHandle<()>,
+    broker_epoch: i64,
 }
 
 async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, started: Instant) -> Result<Running> {
@@ -111,12 +117,13 @@ async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, 
     let acceptors = accept(listeners, config, &limits, &workers);
     let ticking = spawn_local(tick(logs.clone(), broker.clock));
     say_ready(config, &broker, started)?;
-    Ok(Running { signals, acceptors, workers, ticking })
+    let broker_epoch = broker.metadata.broker_epoch();
+    Ok(Running { signals, acceptors, workers, ticking, broker_epoch })
 }
 
 impl Running {
     async fn until_stopped(self, logs: &Arc<LogManager>) -> Result<()> {
-        let Running { mut signals, acceptors, mut workers, ticking } = self;
+        let Running { mut signals, acceptors, mut workers, ticking, broker_epoch } = self;
         signals.next().await;
         tracing::info!("stopping");
         spawn_local(async move {
@@ -127,7 +134,7 @@ impl Running {
         acceptors.iter().for_each(JoinHandle::abort);
         workers.drain().await;
         ticking.abort();
-        let closed = logs.close().await;
+        let closed = logs.close(broker_epoch).await;
         workers.stop();
         closed.context("closing the log directories")?;
         tracing::info!("stopped");
@@ -136,7 +143,7 @@ impl Running {
 }
 
 async fn open_broker(config: &Arc<Config>, logs: &Arc<LogManager>, bound: &[Bound]) -> Result<Arc<Broker>> {
-    let partitions = Arc::new(Partitions::new(logs.clone()));
+    let partitions = Arc::new(Partitions::new(logs.clone(), Clock));
     let endpoints = endpoints(config, bound);
     let metadata = Metadata::open(config.clone(), logs.clone(), partitions.clone(), Clock, endpoints).await?;
     let fetch_sessions = SessionCache::new(config.max_incremental_fetch_session_cache_slots);

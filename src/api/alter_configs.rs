@@ -71,10 +71,11 @@ pub(super) async fn alter(
         };
         outcomes.push(outcome.map(|planned| changes.extend(planned)));
     }
-    if !validate_only && !changes.is_empty() {
-        if let Err(error) = broker.metadata.alter_configs(changes).await {
-            outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = Err(error.clone()));
-        }
+    if !validate_only
+        && !changes.is_empty()
+        && let Err(error) = broker.metadata.alter_configs(changes).await
+    {
+        outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = Err(error.clone()));
     }
     let to_wire = |outcome: Result<(), ApiError>| match outcome {
         Ok(()) => (0, None),

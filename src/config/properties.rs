@@ -68,7 +68,7 @@ fn push_unescaped(out: &mut String, c: char, chars: &mut Peekable<Chars>) -> Res
 /// The four digits after `\u`; a surrogate takes its other half from the escape that must follow.
 fn unicode_escape(chars: &mut Peekable<Chars>) -> Result<char, String> {
     let malformed = || "a malformed \\uxxxx escape".to_owned();
-    let mut unit = |chars: &mut Peekable<Chars>| {
+    let unit = |chars: &mut Peekable<Chars>| {
         let digits: String = chars.take(4).collect();
         let all_hex = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
         all_hex.then(|| u16::from_str_radix(&digits, 16).expect("four hex digits")).ok_or_else(malformed)

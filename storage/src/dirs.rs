@@ -1,108 +1,115 @@
 //! One log directory: its lock, its clean-shutdown marker, partition directories' names, deletion in two steps.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock, open};
-use rustix::io::Errno;
+use rustix::fs::FlockOperation;
 
 use crate::io::Io;
 use crate::{Error, Result};
 
 pub const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 const LOCK_FILE: &str = ".lock";
-/// The longest file name most file systems take.
+/// The longest name of a file that file systems take.
 const MAX_NAME_BYTES: usize = 255;
 
-/// POSIX locks do not exclude within one process: these directories are ours.
-static LOCKED_HERE: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+/// Lock files (device, inode) that this process holds. The system's lock excludes other processes only; worse, closing
+/// any descriptor of a locked file drops the lock, so a file in here must not even be opened.
+static HELD: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
-/// Holds `.lock` until dropped: the POSIX lock that Java's FileChannel takes, so that Kafka and Ottla exclude each other.
+/// Holds `.lock` (flock-compatible with Kafka's FileChannel lock, i.e. fcntl) until dropped.
 #[derive(Debug)]
 pub struct DirLock {
-    path: PathBuf,
-    _file: rustix::fd::OwnedFd,
+    /// Some until dropped.
+    file: Option<File>,
+    id: (u64, u64),
 }
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        if let Some(locked) = &mut *LOCKED_HERE.lock() {
-            locked.remove(&self.path);
-        }
+        let mut held = HELD.lock();
+        // Closed, and so unlocked, before another thread may try.
+        self.file = None;
+        held.remove(&self.id);
     }
 }
 
-/// Creates the directory if need be; `Error::Locked` if another process (or this one) has it.
+/// Creates the directory if need be; `Error::Locked` if another process has it.
 pub fn lock(io: &Io, dir: &Path) -> Result<DirLock> {
     io.create_dir_all(dir)?;
-    let path = std::path::absolute(dir).map_err(|e| Error::io("resolve", dir, e))?;
-    let lock_path = path.join(LOCK_FILE);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-    let mut locked = LOCKED_HERE.lock();
-    let locked = locked.get_or_insert_default();
-    if locked.contains(&path) {
-        return Err(Error::Locked { path });
+    let path = dir.join(LOCK_FILE);
+    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let mut held = HELD.lock();
+    if std::fs::metadata(&path).is_ok_and(|metadata| held.contains(&id(metadata))) {
+        return Err(Error::Locked { path: dir.to_owned() });
     }
-    let file = open(&lock_path, flags, Mode::from_raw_mode(0o644)).map_err(|e| Error::io("open", &lock_path, e.into()))?;
-    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {
-            locked.insert(path.clone());
-            Ok(DirLock { path, _file: file })
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|source| Error::io("open", &path, source))?;
+    rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
+        match std::io::Error::from(errno) {
+            // POSIX lets a system answer either.
+            source if matches!(source.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => {
+                Error::Locked { path: dir.to_owned() }
+            }
+            source => Error::io("lock", &path, source),
         }
-        Err(Errno::AGAIN | Errno::ACCESS) => Err(Error::Locked { path }),
-        Err(e) => Err(Error::io("lock", lock_path, e.into())),
-    }
+    })?;
+    let id = id(file.metadata().map_err(|source| Error::io("stat", &path, source))?);
+    held.insert(id);
+    Ok(DirLock { file: Some(file), id })
 }
 
 /// Reads and removes the marker: true if the last stop was clean.
 pub fn take_clean_shutdown(io: &Io, dir: &Path) -> Result<bool> {
-    let path = dir.join(CLEAN_SHUTDOWN_FILE);
-    let clean = io.exists(&path);
+    let marker = dir.join(CLEAN_SHUTDOWN_FILE);
+    let clean = io.exists(&marker);
     if clean {
-        io.remove_file(&path)?;
+        io.remove_file(&marker)?;
+        // A marker that came back after a power loss would hide what was lost.
         io.sync_dir(dir)?;
     }
     Ok(clean)
 }
 
-/// Kafka's content: the format's version and the broker's epoch as JSON.
+/// Kafka's content: {"version":0,"brokerEpoch":N}.
 pub fn write_clean_shutdown(io: &Io, dir: &Path, broker_epoch: i64) -> Result<()> {
-    let json = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
-    io.write_atomic(&dir.join(CLEAN_SHUTDOWN_FILE), json.as_bytes())
+    let content = format!(r#"{{"version":0,"brokerEpoch":{broker_epoch}}}"#);
+    io.write_atomic(&dir.join(CLEAN_SHUTDOWN_FILE), content.as_bytes())
 }
 
 /// "topic-3" -> ("topic", 3); None for other names (also for -delete, -future, -stray).
 pub fn parse_partition_dir(name: &str) -> Option<(&str, i32)> {
-    let (topic, partition) = name.rsplit_once('-')?;
-    let canonical = partition == "0" || (!partition.starts_with('0') && partition.bytes().all(|b| b.is_ascii_digit()));
-    if topic.is_empty() || partition.is_empty() || !canonical {
-        return None;
-    }
-    Some((topic, partition.parse().ok()?))
+    let (topic, number) = name.rsplit_once('-')?;
+    let partition: i32 = number.parse().ok()?;
+    // "+3" and "03" are numbers too, but not names that a partition gets.
+    (!topic.is_empty() && number == partition.to_string()).then_some((topic, partition))
 }
 
 pub fn partition_dir(dir: &Path, topic: &str, partition: i32) -> PathBuf {
     dir.join(format!("{topic}-{partition}"))
 }
 
-/// Renames to `<topic>-<partition>.<unique id>-delete` as Kafka names it (the topic shortened where that would be too
-/// long), syncs the parent; returns the new path.
+/// Renames to `<topic>-<partition>.<uniqueId>-delete` as Kafka names it, syncs the parent; returns the new path.
 pub fn rename_for_delete(io: &Io, partition_dir: &Path) -> Result<PathBuf> {
-    let name = partition_dir.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-    let parent = partition_dir.parent().unwrap_or(Path::new("."));
-    let unique = uuid::Uuid::new_v4().simple().to_string();
-    let renamed = parent.join(deletion_name(name, &unique));
+    let name = partition_dir.file_name().and_then(|name| name.to_str()).and_then(parse_partition_dir);
+    let (Some((topic, partition)), Some(parent)) = (name, partition_dir.parent()) else {
+        return Err(Error::corrupt(partition_dir, "not a partition's directory"));
+    };
+    let renamed = parent.join(delete_name(topic, partition));
     io.rename(partition_dir, &renamed)?;
     io.sync_dir(parent)?;
     Ok(renamed)
 }
 
-fn deletion_name(name: &str, unique: &str) -> String {
-    let (topic, partition) = name.rsplit_once('-').unwrap_or((name, "0"));
-    let suffix = format!("-{partition}.{unique}-delete");
-    let kept: String = topic.chars().take(MAX_NAME_BYTES - suffix.len()).collect();
-    kept + &suffix
+/// A long topic is cut, so that the name stays one.
+fn delete_name(topic: &str, partition: i32) -> String {
+    let suffix = format!("-{partition}.{}-delete", uuid::Uuid::new_v4().simple());
+    let cut = topic.floor_char_boundary(MAX_NAME_BYTES - suffix.len());
+    format!("{}{suffix}", &topic[..cut])
 }
 
 #[cfg(test)]
@@ -110,42 +117,77 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_locked_directory_is_refused_until_it_is_let_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let io = Io::plain();
-        let held = lock(&io, &dir.path().join("new")).unwrap();
-        assert!(matches!(lock(&io, &dir.path().join("new")), Err(Error::Locked { .. })));
-        drop(held);
-        lock(&io, &dir.path().join("new")).unwrap();
+    fn partition_directories_are_told_from_others() {
+        assert_eq!(parse_partition_dir("a-0"), Some(("a", 0)));
+        assert_eq!(parse_partition_dir("a.b-c-17"), Some(("a.b-c", 17)));
+        assert_eq!(parse_partition_dir("a--3"), Some(("a-", 3)));
+        for other in ["", "-", "a", "a-", "-1", "a-x", "a-03", "a-+3", "a-99999999999", "meta.properties"] {
+            assert_eq!(parse_partition_dir(other), None, "{other:?}");
+        }
+        for kind in ["delete", "future", "stray"] {
+            assert_eq!(parse_partition_dir(&format!("a-0.0123456789abcdef0123456789abcdef-{kind}")), None);
+        }
+        let dir = partition_dir(Path::new("/data"), "a-b", 2);
+        assert_eq!(dir, Path::new("/data/a-b-2"));
+    }
+
+    #[test]
+    fn a_deleted_partitions_name_is_unique_and_never_too_long() {
+        let name = delete_name("a-b", 12);
+        let unique = name.strip_prefix("a-b-12.").and_then(|rest| rest.strip_suffix("-delete")).unwrap();
+        assert!(unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_ne!(name, delete_name("a-b", 12));
+        assert_eq!(delete_name(&"t".repeat(249), 12).len(), MAX_NAME_BYTES);
+    }
+
+    #[test]
+    fn deletion_begins_with_a_rename() {
+        let (dir, io) = (tempfile::tempdir().unwrap(), Io::plain());
+        let partition = partition_dir(dir.path(), "t", 0);
+        io.create_dir_all(&partition).unwrap();
+        let renamed = rename_for_delete(&io, &partition).unwrap();
+        assert!(renamed.is_dir() && !partition.exists());
+        assert!(rename_for_delete(&io, &renamed).is_err());
+    }
+
+    #[test]
+    fn a_directory_has_one_owner_in_this_process_too() {
+        let (dir, io) = (tempfile::tempdir().unwrap(), Io::plain());
+        let data = dir.path().join("not/there/yet");
+        let owner = lock(&io, &data).unwrap();
+        assert!(matches!(lock(&io, &data), Err(Error::Locked { .. })));
+        let elsewhere = lock(&io, &dir.path().join("other")).unwrap();
+        drop(owner);
+        let owner = lock(&io, &data).unwrap();
+        drop((owner, elsewhere));
+    }
+
+    #[test]
+    fn the_lock_is_one_that_other_processes_see() {
+        let (dir, io) = (tempfile::tempdir().unwrap(), Io::plain());
+        let inode = |lock: &DirLock| lock.id.1.to_string();
+        let owner = lock(&io, dir.path()).unwrap();
+        let inode = inode(&owner);
+        // The kernel's list: "1: POSIX ADVISORY WRITE pid major:minor:inode 0 EOF".
+        let is_listed = || {
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().any(|line| {
+                line.contains("POSIX") && line.contains("WRITE") && line.contains(&format!(":{inode} 0 EOF"))
+            })
+        };
+        assert!(is_listed());
+        drop(owner);
+        assert!(!is_listed());
     }
 
     #[test]
     fn the_clean_shutdown_marker_counts_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let io = Io::plain();
+        let (dir, io) = (tempfile::tempdir().unwrap(), Io::plain());
         assert!(!take_clean_shutdown(&io, dir.path()).unwrap());
         write_clean_shutdown(&io, dir.path(), 7).unwrap();
-        let text = std::fs::read_to_string(dir.path().join(CLEAN_SHUTDOWN_FILE)).unwrap();
-        assert_eq!(text, r#"{"version":0,"brokerEpoch":7}"#);
+        let content = std::fs::read_to_string(dir.path().join(CLEAN_SHUTDOWN_FILE)).unwrap();
+        assert_eq!(content, r#"{"version":0,"brokerEpoch":7}"#);
         assert!(take_clean_shutdown(&io, dir.path()).unwrap());
         assert!(!take_clean_shutdown(&io, dir.path()).unwrap());
-    }
-
-    #[test]
-    fn partition_directories_are_told_from_others() {
-        assert_eq!(parse_partition_dir("a-0"), Some(("a", 0)));
-        assert_eq!(parse_partition_dir("my.topic-x-17"), Some(("my.topic-x", 17)));
-        assert_eq!(parse_partition_dir("__cluster_metadata-0"), Some(("__cluster_metadata", 0)));
-        for other in ["a", "-0", "a-", "a-01", "a-x", "a-0.0123abcd-delete", "a-99999999999"] {
-            assert_eq!(parse_partition_dir(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_deleted_directory_keeps_to_the_longest_name() {
-        let unique = "0123456789abcdef0123456789abcdef";
-        assert_eq!(deletion_name("t-5", unique), format!("t-5.{unique}-delete"));
-        let long = deletion_name(&format!("{}-12", "x".repeat(249)), unique);
-        assert!(long.len() == MAX_NAME_BYTES && long.ends_with(&format!("-12.{unique}-delete")));
     }
 }

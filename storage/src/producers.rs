@@ -121,7 +121,12 @@ impl Producers {
         };
         let (first, last) = (header.base_sequence, header.last_sequence());
         let out_of_order = |expected| {
-            Err(SequenceError::OutOfOrder { producer_id: header.producer_id, offset: next_offset, got: first, expected })
+            Err(SequenceError::OutOfOrder {
+                producer_id: header.producer_id,
+                offset: next_offset,
+                got: first,
+                expected,
+            })
         };
         if header.producer_epoch < producer.epoch {
             return Err(SequenceError::InvalidEpoch {
