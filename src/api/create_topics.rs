@@ -78,8 +78,7 @@ mod tests {
 
     fn results() -> Vec<TopicResult<CreatedTopic>> {
         let overrides = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
-        let created =
-            CreatedTopic { id: Uuid::from_u128(7), num_partitions: 3, replication_factor: 1, overrides };
+        let created = CreatedTopic { id: Uuid::from_u128(7), num_partitions: 3, replication_factor: 1, overrides };
         let error = ApiError::new(ErrorCode::TopicAlreadyExists, "Topic 'b' already exists.");
         let name = |name| StrBytes::from_static_str(name).into();
         vec![(name("a"), Ok(created)), (name("b"), Err(error))]

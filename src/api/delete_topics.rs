@@ -87,8 +87,7 @@ mod tests {
         let name = TopicName::from(StrBytes::from_static_str("a"));
         let id = Uuid::from_u128(7);
         let listed = DeleteTopicState::default().with_name(None).with_topic_id(id);
-        let request =
-            DeleteTopicsRequest::default().with_topic_names(vec![name.clone()]).with_topics(vec![listed]);
+        let request = DeleteTopicsRequest::default().with_topic_names(vec![name.clone()]).with_topics(vec![listed]);
         let expected = [TopicRef { name: Some(name), id: Uuid::nil() }, TopicRef { name: None, id }];
         assert_eq!(references(request), expected);
     }

@@ -10,6 +10,8 @@ mod log;
 mod records;
 mod registration;
 #[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 pub mod topics;
 

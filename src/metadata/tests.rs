@@ -128,7 +128,10 @@ proptest! {
 #[test]
 fn kafkas_log_replays() {
     let image = replayed(entries(KAFKA_LOG));
-    assert_eq!(image.topics().map(|t| (&*t.name, t.partitions.len())).collect::<Vec<_>>(), [("first", 3), ("second", 4)]);
+    assert_eq!(
+        image.topics().map(|t| (&*t.name, t.partitions.len())).collect::<Vec<_>>(),
+        [("first", 3), ("second", 4)]
+    );
     assert_eq!(image.feature_level(METADATA_VERSION), 30);
     assert_eq!(image.feature_level("transaction.version"), 2);
     assert_eq!(image.next_producer_id(), 1000);
@@ -262,8 +265,7 @@ fn topic_records(n: u128) -> Vec<Record> {
         .with_num_partitions(1)
         .with_replication_factor(1);
     let new_id = || Uuid::from_u128(n * 0x9e37_79b9_7f4a_7c15 + 1);
-    let rules =
-        CreateRules { num_partitions: 1, replication_factor: 1, check_config: &|_| Ok(()), new_id: &new_id };
+    let rules = CreateRules { num_partitions: 1, replication_factor: 1, check_config: &|_| Ok(()), new_id: &new_id };
     topics::create_topics(&image, &[topic], &rules).0
 }
 
@@ -300,7 +302,10 @@ fn a_metadata_transaction_counts_from_its_end_on() {
     let empty = Image::default();
     assert_eq!(apply(&empty, vec![begin(), level()]).0.feature_level("f"), 0);
     assert_eq!(apply(&empty, vec![begin(), level(), Record::EndTransaction]).0.feature_level("f"), 3);
-    assert_eq!(apply(&empty, vec![begin(), level(), Record::AbortTransaction { reason: None }]).0.feature_level("f"), 0);
+    assert_eq!(
+        apply(&empty, vec![begin(), level(), Record::AbortTransaction { reason: None }]).0.feature_level("f"),
+        0
+    );
     for wrong in [vec![Record::EndTransaction], vec![begin(), begin()]] {
         let mut delta = Delta::new(&empty);
         assert!(wrong.into_iter().try_for_each(|record| delta.apply(record)).is_err());

@@ -230,10 +230,10 @@ fn topics_are_deleted_by_name_or_by_id_but_not_by_both() {
         results.into_iter().map(|result| result.result.unwrap_err().code).collect::<Vec<_>>()
     };
     let unknown = Uuid::from_u128(4242);
-    assert_eq!(codes(&[by_name("none"), by_id(unknown)]), [
-        ErrorCode::UnknownTopicOrPartition,
-        ErrorCode::UnknownTopicId
-    ]);
+    assert_eq!(
+        codes(&[by_name("none"), by_id(unknown)]),
+        [ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId]
+    );
     assert_eq!(codes(&[by_id(Uuid::nil())]), [ErrorCode::InvalidRequest]);
     assert_eq!(codes(&[TopicRef { name: Some(name("a")), id: a }]), [ErrorCode::InvalidRequest]);
     assert_eq!(codes(&[by_name("a"), by_name("a")]), [ErrorCode::InvalidRequest]);
