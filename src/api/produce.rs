@@ -146,14 +146,15 @@ struct RequestRules {
 }
 
 fn refusal(request: &ProduceRequest<'_>) -> Option<ErrorCode> {
-    let transactional = |item| match item {
-        Item::Partition { records, .. } => BatchHeader::read(records).is_ok_and(|header| header.is_transactional()),
-        Item::Topic { .. } => false,
-    };
+    let transactional = |item| matches!(item, Item::Partition { records, .. } if is_transactional(records));
     if request.transactional_id.is_none() && request.items().any(transactional) {
         return Some(ErrorCode::TransactionalIdAuthorizationFailed);
     }
     (!matches!(request.acks, -1..=1)).then_some(ErrorCode::InvalidRequiredAcks)
+}
+
+fn is_transactional(records: &[u8]) -> bool {
+    BatchHeader::read(records).is_ok_and(|header| header.is_transactional())
 }
 
 /// Why a batch was not appended.
@@ -183,20 +184,20 @@ fn append_one(
     if let Some(code) = rules.refusal {
         return Err(code.into());
     }
-    let log = &partition.log;
-    let log_config = log.config();
-    let batch = validate(records, &log_config.rules, ctx.api_version, rules.now_ms)
-        .map_err(|invalid| Refused::Invalid(invalid, log.log_start_offset()))?;
-    if batch.header.is_transactional() {
-        // No transactional id is known here, so none can have been given this producer id.
+    if is_transactional(records) {
+        // As a transaction coordinator answers that does not know the transactional id: none was given this producer id.
         return Err(ErrorCode::InvalidProducerIdMapping.into());
     }
+    let log = &partition.log;
     if is_internal(&partition.topic) && !rules.internal_topics_allowed {
         return Err(ErrorCode::InvalidTopicException.into());
     }
     if rules.acks_all && !enough_replicas(ctx, image, &partition) {
         return Err(Refused::ByLog(ErrorCode::NotEnoughReplicas, log.log_start_offset()));
     }
+    let log_config = log.config();
+    let batch = validate(records, &log_config.rules, ctx.api_version, rules.now_ms)
+        .map_err(|invalid| Refused::Invalid(invalid, log.log_start_offset()))?;
     match log.append(&batch, partition.leader_epoch(), rules.now_ms) {
         Ok(appended) => Ok((partition, appended)),
         Err(AppendError::Sequence(error)) => Err(Refused::ByLog(error.kafka_code(), log.log_start_offset())),
