@@ -31,3 +31,23 @@ fn answer(results: Vec<TopicResult<()>>) -> CreatePartitionsResponse {
     });
     CreatePartitionsResponse::default().with_results(results.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::super::tests::encodes_at;
+    use super::*;
+    use crate::error::{ApiError, ErrorCode};
+
+    #[test]
+    fn every_version_can_carry_the_answer() {
+        for version in 0..=3 {
+            let name = |name| StrBytes::from_static_str(name).into();
+            let refused = ApiError::new(ErrorCode::InvalidPartitions, "Topic already has 2 partition(s).");
+            let response = answer(vec![(name("a"), Ok(())), (name("b"), Err(refused))]);
+            encodes_at(&response, version);
+            assert_eq!((response.results[0].error_code, response.results[1].error_code), (0, 37));
+        }
+    }
+}

@@ -66,3 +66,44 @@ fn setting(entry: Entry) -> CreatableTopicConfigs {
         .with_config_source(entry.source as i8)
         .with_is_sensitive(entry.sensitive)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::tests::encodes_at;
+    use super::*;
+    use crate::error::{ApiError, ErrorCode};
+    use crate::metadata::tests::new_cluster;
+
+    fn results() -> Vec<TopicResult<CreatedTopic>> {
+        let overrides = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+        let created = CreatedTopic { id: Uuid::from_u128(7), num_partitions: 3, replication_factor: 1, overrides };
+        let error = ApiError::new(ErrorCode::TopicAlreadyExists, "Topic 'b' already exists.");
+        let name = |name| StrBytes::from_static_str(name).into();
+        vec![(name("a"), Ok(created)), (name("b"), Err(error))]
+    }
+
+    #[test]
+    fn every_version_can_carry_the_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::for_tests(dir.path(), &[]);
+        for version in 2..=7 {
+            let response = answer(results(), &config, &new_cluster(), false, version);
+            encodes_at(&response, version);
+            let [created, refused] = &response.topics[..] else { panic!() };
+            assert_eq!((created.error_code, refused.error_code), (0, 36));
+            assert_eq!(refused.error_message.as_deref(), Some("Topic 'b' already exists."));
+            assert_eq!(created.topic_id.is_nil(), version < 7);
+            if version >= 5 {
+                assert_eq!((created.num_partitions, created.replication_factor), (3, 1));
+                let configs = created.configs.as_ref().unwrap();
+                let find = |name: &str| configs.iter().find(|config| config.name == *name).unwrap();
+                let retention = find("retention.ms");
+                assert_eq!((retention.value.as_deref(), retention.config_source), (Some("5"), 1));
+                assert_eq!(find("segment.bytes").config_source, 5);
+            }
+        }
+        assert!(answer(results(), &config, &new_cluster(), true, 7).topics[0].topic_id.is_nil());
+    }
+}

@@ -53,3 +53,42 @@ fn answer(results: Vec<DeleteResult>, version: i16) -> DeleteTopicsResponse {
     });
     DeleteTopicsResponse::default().with_responses(responses.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::TopicName;
+    use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::super::tests::encodes_at;
+    use super::*;
+
+    #[test]
+    fn every_version_can_carry_the_answer() {
+        let name = || Some(TopicName::from(StrBytes::from_static_str("a")));
+        let id = Uuid::from_u128(7);
+        for version in 1..=6 {
+            let failed = Err(ApiError::new(ErrorCode::UnknownTopicId, "This server does not host this topic ID."));
+            let nameless = if version >= 6 { None } else { name() };
+            let results = vec![
+                DeleteResult { name: name(), id, result: Ok(()) },
+                DeleteResult { name: nameless, id, result: failed },
+            ];
+            let response = answer(results, version);
+            encodes_at(&response, version);
+            assert_eq!(response.responses[0].topic_id.is_nil(), version < 6);
+            assert_eq!(response.responses[1].error_code, ErrorCode::UnknownTopicId.code());
+            assert_eq!(response.responses[1].error_message.is_some(), version >= 5);
+        }
+    }
+
+    #[test]
+    fn names_and_ids_are_taken_from_either_list() {
+        let name = TopicName::from(StrBytes::from_static_str("a"));
+        let id = Uuid::from_u128(7);
+        let listed = DeleteTopicState::default().with_name(None).with_topic_id(id);
+        let request = DeleteTopicsRequest::default().with_topic_names(vec![name.clone()]).with_topics(vec![listed]);
+        let expected = [TopicRef { name: Some(name), id: Uuid::nil() }, TopicRef { name: None, id }];
+        assert_eq!(references(request), expected);
+    }
+}

@@ -59,3 +59,32 @@ fn refuse(code: ErrorCode, message: String) -> DescribeClusterResponse {
         .with_error_code(code.code())
         .with_error_message(Some(StrBytes::from_string(message)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::encodes_at;
+    use super::*;
+    use crate::metadata::tests::new_cluster;
+
+    #[test]
+    fn every_version_can_carry_the_answer() {
+        for version in 0..=2 {
+            let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
+            let response = answer(&new_cluster(), &request, "PLAINTEXT", version);
+            encodes_at(&response, version);
+            assert_eq!((response.controller_id.0, response.cluster_authorized_operations), (1, 8096));
+            let broker = &response.brokers[0];
+            assert_eq!((broker.host.as_str(), broker.port, broker.rack.as_deref()), ("localhost", 9092, Some("r1")));
+        }
+    }
+
+    #[test]
+    fn controllers_are_asked_elsewhere() {
+        for (endpoint_type, code) in [(2, ErrorCode::MismatchedEndpointType), (3, ErrorCode::UnsupportedEndpointType)] {
+            let request = DescribeClusterRequest::default().with_endpoint_type(endpoint_type);
+            let response = answer(&new_cluster(), &request, "PLAINTEXT", 1);
+            encodes_at(&response, 1);
+            assert_eq!(response.error_code, code.code());
+        }
+    }
+}

@@ -127,3 +127,61 @@ fn describe_partition(
         .with_last_known_elr(Some(broker_ids(&partition.last_known_elr)))
         .with_offline_replicas(offline_replicas(image, partition, listener))
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_topic_partitions_request::{self, TopicRequest};
+
+    use super::super::tests::encodes_at;
+    use super::*;
+    use crate::metadata::tests::{add_topics, new_cluster};
+
+    type RequestCursor = describe_topic_partitions_request::Cursor;
+
+    fn name(name: &'static str) -> TopicName {
+        StrBytes::from_static_str(name).into()
+    }
+
+    fn request(names: &[&'static str], cursor: Option<(&'static str, i32)>) -> DescribeTopicPartitionsRequest {
+        let topics = names.iter().map(|topic| TopicRequest::default().with_name(name(topic))).collect();
+        let cursor = cursor
+            .map(|(topic, index)| RequestCursor::default().with_topic_name(name(topic)).with_partition_index(index));
+        DescribeTopicPartitionsRequest::default().with_topics(topics).with_cursor(cursor)
+    }
+
+    /// (topic, its first partition told, how many), and the next cursor.
+    fn told(response: &DescribeTopicPartitionsResponse) -> (Vec<(String, i32, usize)>, Option<(String, i32)>) {
+        encodes_at(response, 0);
+        let topic = |t: &DescribeTopicPartitionsResponseTopic| {
+            let first = t.partitions.first().map_or(-1, |partition| partition.partition_index);
+            (t.name.as_ref().unwrap().to_string(), first, t.partitions.len())
+        };
+        let next = response.next_cursor.as_ref().map(|c| (c.topic_name.to_string(), c.partition_index));
+        (response.topics.iter().map(topic).collect(), next)
+    }
+
+    #[test]
+    fn the_limit_is_for_all_partitions_and_the_cursor_goes_on_behind_it() {
+        let image = add_topics(&new_cluster(), &[("b", 3), ("a", 2), ("c", 1)]);
+        let page = |cursor| told(&answer(&image, &request(&[], cursor), "PLAINTEXT", 2));
+        let topic = |topic: &str, first, count| (topic.to_owned(), first, count);
+        assert_eq!(page(None), (vec![topic("a", 0, 2)], Some(("b".to_owned(), 0))));
+        assert_eq!(page(Some(("b", 0))), (vec![topic("b", 0, 2)], Some(("b".to_owned(), 2))));
+        assert_eq!(page(Some(("b", 2))), (vec![topic("b", 2, 1), topic("c", 0, 1)], None));
+        assert_eq!(page(Some(("b", i32::MAX))), (vec![topic("b", -1, 0), topic("c", 0, 1)], None));
+    }
+
+    #[test]
+    fn unknown_topics_and_cursors_outside_the_list_are_errors() {
+        let image = add_topics(&new_cluster(), &[("a", 2)]);
+        let response = answer(&image, &request(&["none", "a", "a"], None), "PLAINTEXT", 10);
+        assert_eq!(told(&response).0, [("a".to_owned(), 0, 2), ("none".to_owned(), -1, 0)]);
+        assert_eq!(response.topics[1].error_code, ErrorCode::UnknownTopicOrPartition.code());
+        for cursor in [("b", 0), ("a", -1)] {
+            let refusal = refuse(&request(&["a"], Some(cursor))).unwrap();
+            assert_eq!(refusal.topics[0].error_code, ErrorCode::InvalidRequest.code());
+            encodes_at(&refusal, 0);
+        }
+        assert_eq!(refuse(&request(&["a"], Some(("a", 1)))), None);
+    }
+}

@@ -41,3 +41,36 @@ fn answer(result: Result<i64, ErrorCode>) -> InitProducerIdResponse {
             .with_producer_epoch(-1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::super::tests::encodes_at;
+    use super::*;
+
+    #[test]
+    fn every_version_can_carry_the_answer() {
+        for version in 0..=5 {
+            encodes_at(&answer(Ok(7)), version);
+            encodes_at(&answer(Err(ErrorCode::InvalidRequest)), version);
+        }
+        assert_eq!((answer(Ok(7)).producer_id.0, answer(Ok(7)).producer_epoch), (7, 0));
+    }
+
+    #[test]
+    fn a_producer_without_transactions_gets_an_id_whatever_it_had() {
+        let request = |id: i64, epoch, transactional_id: Option<&'static str>| {
+            InitProducerIdRequest::default()
+                .with_transactional_id(transactional_id.map(|id| StrBytes::from_static_str(id).into()))
+                .with_producer_id(id.into())
+                .with_producer_epoch(epoch)
+        };
+        assert_eq!(check(&request(-1, -1, None)), Ok(()));
+        assert_eq!(check(&request(5, 3, None)), Ok(()));
+        assert_eq!(check(&request(5, -1, None)), Err(ErrorCode::InvalidRequest));
+        assert_eq!(check(&request(-1, 3, None)), Err(ErrorCode::InvalidRequest));
+        assert_eq!(check(&request(-1, -1, Some(""))), Err(ErrorCode::InvalidRequest));
+        assert_eq!(check(&request(-1, -1, Some("t"))), Err(ErrorCode::TransactionalIdNotFound));
+    }
+}

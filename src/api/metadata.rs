@@ -228,3 +228,90 @@ pub(super) fn offline_replicas(image: &Image, partition: &PartitionImage, listen
     let online = |id: i32| image.broker(id).is_some_and(|broker| !broker.fenced && broker.endpoint(listener).is_some());
     partition.replicas.iter().filter(|id| !online(**id)).map(|id| BrokerId(*id)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+
+    use super::super::tests::encodes_at;
+    use super::*;
+    use crate::metadata::tests::{add_topics, new_cluster};
+
+    fn asked(names: &[&str]) -> MetadataRequest {
+        let topic = |name: &&str| {
+            MetadataRequestTopic::default().with_name(Some(StrBytes::from_string(name.to_string()).into()))
+        };
+        MetadataRequest::default().with_topics(Some(names.iter().map(topic).collect()))
+    }
+
+    fn answer_at(image: &Image, request: &MetadataRequest, version: i16) -> MetadataResponse {
+        let response = answer(image, request, "PLAINTEXT", version, &[]);
+        encodes_at(&response, version);
+        response
+    }
+
+    #[test]
+    fn every_version_can_carry_the_answer() {
+        let image = add_topics(&new_cluster(), &[("__consumer_offsets", 2), ("a", 3)]);
+        for version in 0..=13 {
+            let operations = MetadataRequest::default()
+                .with_topics(asked(&["a", "none", "__consumer_offsets"]).topics)
+                .with_include_topic_authorized_operations(version >= 8)
+                .with_include_cluster_authorized_operations((8..=10).contains(&version));
+            let response = answer_at(&image, &operations, version);
+            let codes: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+            assert_eq!(codes, [0, ErrorCode::UnknownTopicOrPartition.code(), 0]);
+            assert_eq!(response.topics[0].partitions.len(), 3);
+            assert_eq!(response.topics[0].topic_id.is_nil(), version < 10);
+            assert_eq!(response.topics[2].is_internal, version >= 1);
+            let operations = if version >= 8 { 3576 } else { i32::MIN };
+            assert_eq!(response.topics[0].topic_authorized_operations, operations);
+            let operations = if (8..=10).contains(&version) { 8096 } else { i32::MIN };
+            assert_eq!(response.cluster_authorized_operations, operations);
+            assert_eq!((response.brokers[0].host.as_str(), response.brokers[0].port), ("localhost", 9092));
+        }
+    }
+
+    #[test]
+    fn an_empty_list_means_all_in_version_0_and_none_later() {
+        let image = add_topics(&new_cluster(), &[("a", 1), ("b", 1)]);
+        assert_eq!(answer_at(&image, &asked(&[]), 0).topics.len(), 2);
+        assert_eq!(answer_at(&image, &asked(&[]), 1).topics.len(), 0);
+        assert_eq!(answer_at(&image, &MetadataRequest::default().with_topics(None), 1).topics.len(), 2);
+    }
+
+    #[test]
+    fn topics_are_found_by_id_from_version_12_on() {
+        let image = add_topics(&new_cluster(), &[("a", 1)]);
+        let by_id = |id| MetadataRequestTopic::default().with_name(None).with_topic_id(id);
+        let (known, unknown) = (image.topic("a").unwrap().id, Uuid::from_u128(9));
+        let request = MetadataRequest::default().with_topics(Some(vec![by_id(known), by_id(unknown)]));
+        let topics = answer_at(&image, &request, 12).topics;
+        assert_eq!((topics[0].name.as_ref().unwrap().as_str(), topics[0].topic_id), ("a", known));
+        assert_eq!((topics[1].error_code, topics[1].topic_id), (ErrorCode::UnknownTopicId.code(), unknown));
+        assert!(topics[1].name.is_none());
+
+        assert_eq!(refuse(&request, 12), None);
+        let refusal = refuse(&request, 10).unwrap();
+        encodes_at(&refusal, 10);
+        assert!(refusal.topics.iter().all(|topic| topic.error_code == ErrorCode::InvalidRequest.code()));
+    }
+
+    #[test]
+    fn what_cannot_be_had_says_why() {
+        let image = add_topics(&new_cluster(), &[("a", 1)]);
+        let topics = answer_at(&image, &asked(&["not a name", "a", "a"]), 9).topics;
+        assert_eq!((topics.len(), topics[0].error_code), (2, ErrorCode::InvalidTopicException.code()));
+        for (version, code) in [(5, ErrorCode::LeaderNotAvailable), (6, ErrorCode::ListenerNotFound)] {
+            let response = answer(&image, &asked(&["a"]), "OTHER", version, &[]);
+            encodes_at(&response, version);
+            let partition = &response.topics[0].partitions[0];
+            assert_eq!((partition.error_code, partition.leader_id.0), (code.code(), -1));
+            assert_eq!(partition.offline_replicas, [BrokerId(1)]);
+            assert_eq!(response.brokers.len(), 0, "brokers that this listener does not reach are left out");
+        }
+        let failed = [(StrBytes::from_static_str("b").into(), ErrorCode::PolicyViolation)];
+        let topics = answer(&image, &asked(&["b"]), "PLAINTEXT", 9, &failed).topics;
+        assert_eq!(topics[0].error_code, ErrorCode::PolicyViolation.code());
+    }
+}

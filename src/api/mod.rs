@@ -209,6 +209,13 @@ fn find(key: i16) -> Option<&'static Api> {
 mod tests {
     use super::*;
 
+    /// Encodes at `version` and decodes what comes out: a field that the version lacks would fail here.
+    pub(super) fn encodes_at<R: Encodable + Decodable>(response: &R, version: i16) {
+        let mut buf = BytesMut::new();
+        response.encode(&mut buf, version).unwrap_or_else(|e| panic!("version {version}: {e}"));
+        R::decode(&mut buf.freeze(), version).unwrap_or_else(|e| panic!("version {version}: {e}"));
+    }
+
     #[test]
     fn the_table_is_sorted_and_its_keys_are_unique() {
         assert!(TABLE.is_sorted_by(|a, b| a.key < b.key));

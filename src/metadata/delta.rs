@@ -64,6 +64,11 @@ impl Delta {
         Delta { image: base.clone(), open: BTreeMap::new(), changes: Changes::default(), transaction: None }
     }
 
+    /// Notes how far in the log the image is.
+    pub fn reach(&mut self, offset: i64) {
+        self.image.offset = offset;
+    }
+
     /// True between a BeginTransaction record and its end.
     pub fn in_transaction(&self) -> bool {
         self.transaction.is_some()

@@ -81,6 +81,8 @@ pub(super) type Overrides = Arc<BTreeMap<String, String>>;
 pub struct Image {
     pub(super) cluster_id: Arc<str>,
     pub(super) controller_id: i32,
+    /// Of the last record that is in the image, -1 for none.
+    pub(super) offset: i64,
     pub(super) topics_by_name: CowMap<Arc<str>, Arc<TopicImage>>,
     pub(super) topics_by_id: CowMap<Uuid, Arc<TopicImage>>,
     /// Of topics with `.` or `_`: the name with `_` for both -> the name.
@@ -93,11 +95,16 @@ pub struct Image {
 
 impl Image {
     pub fn new(cluster_id: &str, controller_id: i32) -> Image {
-        Image { cluster_id: cluster_id.into(), controller_id, ..Image::default() }
+        Image { cluster_id: cluster_id.into(), controller_id, offset: -1, ..Image::default() }
     }
 
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
+    }
+
+    /// Of the last record of the metadata log that is in the image, -1 for none.
+    pub fn offset(&self) -> i64 {
+        self.offset
     }
 
     pub fn controller_id(&self) -> i32 {

@@ -10,7 +10,9 @@ mod log;
 mod records;
 mod registration;
 #[cfg(test)]
-mod tests;
+mod restart_tests;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod topics;
 
 use std::collections::{BTreeMap, HashSet};
@@ -222,7 +224,7 @@ impl Shared {
         if !writer.in_doubt.is_empty() {
             writer.log.written().await.map_err(storage_error)?;
             let records = std::mem::take(&mut writer.in_doubt);
-            self.apply(records).await?;
+            self.apply(records, writer.log.end_offset() - 1).await?;
         }
         let (records, outcome) = plan(&self.image.load());
         let created = self.append(&mut writer, records).await?;
@@ -246,12 +248,14 @@ impl Shared {
             }
             return Err(storage_error(error));
         }
-        self.apply(records).await
+        self.apply(records, writer.log.end_offset() - 1).await
     }
 
-    /// Applies what is in the log: makes, changes and deletes what the records say, and publishes the image.
-    async fn apply(&self, records: Vec<Record>) -> Result<Vec<Uuid>, ApiError> {
+    /// Applies what is in the log, up to `offset`: makes, changes and deletes what the records say, and publishes the
+    /// image.
+    async fn apply(&self, records: Vec<Record>, offset: i64) -> Result<Vec<Uuid>, ApiError> {
         let mut delta = Delta::new(&self.image.load());
+        delta.reach(offset);
         let applied = records.into_iter().try_for_each(|record| delta.apply(record));
         let (image, changes) = applied.and_then(|()| delta.finish()).expect("records planned on this very image");
         let image = Arc::new(image);
@@ -366,7 +370,8 @@ async fn take_lead(log: &mut MetadataLog, config: &Config, logs: &LogManager, cl
     let mut delta = Delta::new(&Image::new(logs.cluster_id(), node_id));
     let mut kraft_version = 0;
     let mut voters: HashSet<i32> = configured_voters(config).collect();
-    log.replay(|_, entry| {
+    log.replay(|offset, entry| {
+        delta.reach(offset);
         match entry {
             Entry::Data(record) => delta.apply(record)?,
             Entry::Control(ControlRecord::KRaftVersion(version)) => kraft_version = version,

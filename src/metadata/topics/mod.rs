@@ -1,6 +1,9 @@
 //! What a request to create, grow or delete topics comes to: records, and an answer for each topic. Pure functions of the
 //! image, with the rules and the messages of Kafka's ReplicationControlManager.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
