@@ -145,7 +145,7 @@ impl Running {
 }
 
 async fn open_broker(config: &Arc<Config>, logs: &Arc<LogManager>, bound: &[Bound]) -> Result<Arc<Broker>> {
-    let partitions = Arc::new(Partitions::new(logs.clone()));
+    let partitions = Arc::new(Partitions::new(logs.clone(), Clock));
     let endpoints = endpoints(config, bound);
     let metadata = Metadata::open(config.clone(), logs.clone(), partitions.clone(), Clock, endpoints).await?;
     let fetch_sessions = SessionCache::new(config.max_incremental_fetch_session_cache_slots);

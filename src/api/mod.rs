@@ -30,6 +30,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use ottla_storage::io::FileSlice;
 
 use crate::broker::Broker;
+use crate::error::ApiError;
 use crate::protocol::schema::{self, Schema};
 use crate::protocol::{guard, header};
 
@@ -122,6 +123,11 @@ impl Api {
 /// Decodes the body (already guarded by `protocol::guard`) into `R`; a body that does not decode closes the connection.
 pub fn decode<R: Decodable>(body: &mut Bytes, version: i16) -> Result<R, Reply> {
     R::decode(body, version).map_err(|e| Reply::Close(format!("malformed request: {e}")))
+}
+
+/// The text for an error_message field; None leaves the words to the client.
+pub fn error_message(error: &ApiError) -> Option<StrBytes> {
+    (!error.message.is_empty()).then(|| StrBytes::from_string(error.message.clone()))
 }
 
 /// Sorted by key.

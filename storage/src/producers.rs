@@ -1,7 +1,14 @@
 //! Idempotent producers of one partition: the last five batches of each, sequence rules, `.snapshot` files
 //! (Kafka's ProducerStateManager). Pure state; files are read and written by the caller as bytes.
 
-use crate::batch::BatchHeader;
+use std::collections::BTreeMap;
+
+use crate::batch::{BatchHeader, NO_SEQUENCE, NO_TIMESTAMP};
+
+/// Batches kept of each producer.
+const KEPT: usize = 5;
+const NO_EPOCH: i16 = -1;
+const NO_OFFSET: i64 = -1;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SequenceCheck {
@@ -24,37 +31,266 @@ pub enum SequenceError {
 }
 
 #[derive(Debug, Default)]
-pub struct Producers {/* private */}
+pub struct Producers {
+    expiration_ms: i64,
+    /// Ordered, so that the same state always makes the same snapshot; boxed, so that a map of one stays small.
+    by_id: BTreeMap<i64, Box<Producer>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Producer {
+    epoch: i16,
+    coordinator_epoch: i32,
+    /// The largest timestamp of the last batch.
+    last_timestamp: i64,
+    /// When it last appended, by the broker's clock: a producer of old (or future) timestamps expires like any other.
+    seen_ms: i64,
+    /// Of the transaction that is open, or -1.
+    transaction_first_offset: i64,
+    /// The first `kept` are in use, oldest first.
+    batches: [Batch; KEPT],
+    kept: u8,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Batch {
+    last_offset: i64,
+    timestamp: i64,
+    last_sequence: i32,
+    offset_delta: i32,
+}
+
+impl Batch {
+    fn first_sequence(&self) -> i32 {
+        self.last_sequence.wrapping_sub(self.offset_delta) & i32::MAX
+    }
+}
+
+impl Producer {
+    fn new(epoch: i16) -> Producer {
+        Producer {
+            epoch,
+            coordinator_epoch: -1,
+            last_timestamp: NO_TIMESTAMP,
+            seen_ms: 0,
+            transaction_first_offset: NO_OFFSET,
+            batches: [Batch::default(); KEPT],
+            kept: 0,
+        }
+    }
+
+    fn batches(&self) -> &[Batch] {
+        &self.batches[..usize::from(self.kept)]
+    }
+
+    fn push(&mut self, batch: Batch) {
+        if usize::from(self.kept) == KEPT {
+            self.batches.rotate_left(1);
+        } else {
+            self.kept += 1;
+        }
+        self.batches[usize::from(self.kept) - 1] = batch;
+    }
+
+    fn last_sequence(&self) -> i32 {
+        self.batches().last().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
+    }
+
+    /// Whether all of a batch that ends with `last_sequence` came before the oldest kept batch. Sequences wrap, so
+    /// "before" is the nearer half of the circle.
+    fn is_older_than_kept(&self, last_sequence: i32) -> bool {
+        self.batches().first().is_some_and(|oldest| {
+            let ahead = oldest.first_sequence().wrapping_sub(last_sequence) & i32::MAX;
+            ahead > 0 && ahead < 1 << 30
+        })
+    }
+}
 
 impl Producers {
     pub fn new(expiration_ms: i64) -> Producers {
-        todo!()
+        Producers { expiration_ms, by_id: BTreeMap::new() }
     }
+
     /// Before an append by a client; `next_offset` only for messages. Batches without a producer id are always New.
     pub fn check(&self, header: &BatchHeader, next_offset: i64) -> Result<SequenceCheck, SequenceError> {
-        todo!()
+        if !header.has_producer_id() {
+            return Ok(SequenceCheck::New);
+        }
+        let Some(producer) = self.by_id.get(&header.producer_id) else {
+            return Ok(SequenceCheck::New);
+        };
+        let (first, last) = (header.base_sequence, header.last_sequence());
+        let out_of_order = |expected| {
+            Err(SequenceError::OutOfOrder { producer_id: header.producer_id, offset: next_offset, got: first, expected })
+        };
+        if header.producer_epoch < producer.epoch {
+            return Err(SequenceError::InvalidEpoch {
+                producer_id: header.producer_id,
+                got: header.producer_epoch,
+                last: producer.epoch,
+            });
+        }
+        if header.producer_epoch > producer.epoch {
+            // A new epoch starts anew, unless nothing is known of the old one.
+            let anew = first == 0 || producer.epoch == NO_EPOCH;
+            return if anew { Ok(SequenceCheck::New) } else { out_of_order(NO_SEQUENCE) };
+        }
+        let same = |batch: &&Batch| batch.first_sequence() == first && batch.last_sequence == last;
+        if let Some(batch) = producer.batches().iter().find(same) {
+            return Ok(SequenceCheck::Duplicate {
+                base_offset: batch.last_offset - i64::from(batch.offset_delta),
+                last_offset: batch.last_offset,
+                timestamp: batch.timestamp,
+            });
+        }
+        let end = producer.last_sequence();
+        let next = if end == i32::MAX { 0 } else { end + 1 };
+        match first {
+            _ if first == next => Ok(SequenceCheck::New),
+            _ if producer.is_older_than_kept(last) => Err(SequenceError::DuplicateSequence),
+            _ => out_of_order(end),
+        }
     }
+
     /// After an append (or at recovery): the batch stands at `base_offset`. `timestamp` = the batch's max timestamp.
+    /// A control batch ends the producer's transaction.
     pub fn update(&mut self, header: &BatchHeader, base_offset: i64, now_ms: i64) {
-        todo!()
+        if !header.has_producer_id() {
+            return;
+        }
+        let epoch = header.producer_epoch;
+        let producer = self.by_id.entry(header.producer_id).or_insert_with(|| Box::new(Producer::new(epoch)));
+        if producer.epoch != epoch {
+            producer.epoch = epoch;
+            producer.kept = 0;
+        }
+        producer.last_timestamp = header.max_timestamp;
+        producer.seen_ms = now_ms;
+        if header.is_control() {
+            producer.transaction_first_offset = NO_OFFSET;
+            return;
+        }
+        producer.push(Batch {
+            last_offset: base_offset.wrapping_add(i64::from(header.last_offset_delta)),
+            timestamp: header.max_timestamp,
+            last_sequence: header.last_sequence(),
+            offset_delta: header.last_offset_delta,
+        });
+        if header.is_transactional() && producer.transaction_first_offset == NO_OFFSET {
+            producer.transaction_first_offset = base_offset;
+        }
     }
+
+    /// Forgets producers that were idle for the expiration time and have no transaction open.
     pub fn expire(&mut self, now_ms: i64) {
-        todo!()
+        let expiration_ms = self.expiration_ms;
+        self.by_id.retain(|_, producer| {
+            producer.transaction_first_offset != NO_OFFSET || now_ms.saturating_sub(producer.seen_ms) < expiration_ms
+        });
     }
+
     pub fn clear(&mut self) {
-        todo!()
+        self.by_id.clear();
     }
+
     pub fn len(&self) -> usize {
-        todo!()
+        self.by_id.len()
     }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
     /// Kafka's snapshot file (version 1, CRC) as bytes, and back. A snapshot that fails its CRC is an error text.
+    /// Layout: `docs/format/producer-snapshot.md`.
     pub fn to_snapshot(&self) -> Vec<u8> {
-        todo!()
+        let mut bytes = Vec::with_capacity(snapshot::ENTRIES + 4 + self.len() * snapshot::ENTRY_BYTES);
+        bytes.extend_from_slice(&snapshot::VERSION.to_be_bytes());
+        bytes.extend_from_slice(&[0; 4]); // the CRC's place
+        bytes.extend_from_slice(&(self.len() as i32).to_be_bytes());
+        for (id, producer) in &self.by_id {
+            snapshot::put(&mut bytes, *id, producer);
+        }
+        let crc = crc32c::crc32c(&bytes[snapshot::ENTRIES..]);
+        bytes[snapshot::CRC..snapshot::ENTRIES].copy_from_slice(&crc.to_be_bytes());
+        bytes
     }
+
+    /// Replaces the state, unless the bytes are not a whole snapshot. Producers that have expired are left out.
     pub fn load_snapshot(&mut self, bytes: &[u8], now_ms: i64) -> Result<(), String> {
-        todo!()
+        self.by_id = snapshot::parse(bytes)?.into_iter().map(|(id, producer)| (id, Box::new(producer))).collect();
+        self.expire(now_ms);
+        Ok(())
     }
 }
+
+/// The bytes of a `.snapshot` file.
+mod snapshot {
+    use super::{Batch, NO_OFFSET, Producer};
+
+    pub const VERSION: i16 = 1;
+    pub const CRC: usize = 2;
+    /// Where the count stands, and what the CRC covers begins.
+    pub const ENTRIES: usize = 6;
+    pub const ENTRY_BYTES: usize = 46;
+
+    pub fn put(bytes: &mut Vec<u8>, id: i64, producer: &Producer) {
+        let last = producer.batches().last();
+        bytes.extend_from_slice(&id.to_be_bytes());
+        bytes.extend_from_slice(&producer.epoch.to_be_bytes());
+        bytes.extend_from_slice(&producer.last_sequence().to_be_bytes());
+        bytes.extend_from_slice(&last.map_or(NO_OFFSET, |batch| batch.last_offset).to_be_bytes());
+        bytes.extend_from_slice(&last.map_or(0, |batch| batch.offset_delta).to_be_bytes());
+        bytes.extend_from_slice(&producer.last_timestamp.to_be_bytes());
+        bytes.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
+        bytes.extend_from_slice(&producer.transaction_first_offset.to_be_bytes());
+    }
+
+    pub fn parse(bytes: &[u8]) -> Result<Vec<(i64, Producer)>, String> {
+        let mut fields = Fields(bytes);
+        let version = i16::from_be_bytes(fields.next()?);
+        if version != VERSION {
+            return Err(format!("unknown snapshot version {version}"));
+        }
+        let stored = u32::from_be_bytes(fields.next()?);
+        let computed = crc32c::crc32c(fields.0);
+        if stored != computed {
+            return Err(format!("snapshot crc: stored {stored:#010x}, computed {computed:#010x}"));
+        }
+        let count = i32::from_be_bytes(fields.next()?);
+        if usize::try_from(count).ok().and_then(|count| count.checked_mul(ENTRY_BYTES)) != Some(fields.0.len()) {
+            return Err(format!("snapshot claims {count} producers in {} bytes", fields.0.len()));
+        }
+        (0..count).map(|_| entry(&mut fields)).collect()
+    }
+
+    fn entry(fields: &mut Fields<'_>) -> Result<(i64, Producer), String> {
+        let id = i64::from_be_bytes(fields.next()?);
+        let mut producer = Producer::new(i16::from_be_bytes(fields.next()?));
+        let last_sequence = i32::from_be_bytes(fields.next()?);
+        let last_offset = i64::from_be_bytes(fields.next()?);
+        let offset_delta = i32::from_be_bytes(fields.next()?);
+        let timestamp = i64::from_be_bytes(fields.next()?);
+        producer.last_timestamp = timestamp;
+        producer.seen_ms = timestamp;
+        producer.coordinator_epoch = i32::from_be_bytes(fields.next()?);
+        producer.transaction_first_offset = i64::from_be_bytes(fields.next()?).max(NO_OFFSET);
+        if last_offset >= 0 {
+            producer.push(Batch { last_offset, timestamp, last_sequence, offset_delta });
+        }
+        Ok((id, producer))
+    }
+
+    struct Fields<'a>(&'a [u8]);
+
+    impl Fields<'_> {
+        fn next<const N: usize>(&mut self) -> Result<[u8; N], String> {
+            let (field, rest) = self.0.split_first_chunk().ok_or("the snapshot is cut short")?;
+            self.0 = rest;
+            Ok(*field)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
