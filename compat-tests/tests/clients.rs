@@ -1,0 +1,30 @@
+//! Clients in other languages: every acks with every codec; librdkafka then reads what they wrote.
+
+use compat_tests::broker::Broker;
+use compat_tests::dump::dump_all;
+use compat_tests::{clients, librdkafka, records};
+
+const COUNT: u64 = 5_000;
+
+fn matrix(prefix: &str, program: impl Fn(&[&str])) {
+    let mut broker = Broker::start(&[("num.partitions", "3")]);
+    let (bootstrap, base_ms) = (broker.bootstrap(), records::base_ms());
+    program(&[&bootstrap, &base_ms.to_string(), &COUNT.to_string(), prefix]);
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        for acks in ["0", "1", "all"] {
+            librdkafka::verify(&bootstrap, &format!("{prefix}-{codec}-{acks}"), base_ms, COUNT);
+        }
+    }
+    broker.stop();
+    dump_all(&broker.data_dir());
+}
+
+#[test]
+fn kafka_python() {
+    matrix("python", |arguments| clients::python("matrix.py", arguments));
+}
+
+#[test]
+fn franz_go() {
+    matrix("go", clients::go);
+}
