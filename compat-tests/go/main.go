@@ -101,6 +101,8 @@ func produce(ctx context.Context, bootstrap, topic string, codec kgo.Compression
 	client := newClient(bootstrap, options...)
 	defer client.Close()
 	partitions := partitionCount(ctx, client, topic)
+	// What acks=0 sends before the partitions are there would be lost; this retries until they are.
+	listOffsets(ctx, client, topic, partitions, -1)
 	failures := make(chan error, count)
 	for i := int64(0); i < count; i++ {
 		record := &kgo.Record{

@@ -1,5 +1,5 @@
-"""matrix.py BOOTSTRAP BASE_MS COUNT PREFIX: kafka-python sends the known records with every acks and codec to topics
-that do not exist yet (PREFIX-codec-acks), and reads them back from the beginning, from the middle and by time."""
+"""matrix.py BOOTSTRAP BASE_MS COUNT PREFIX: kafka-python sends records with every acks and codec to topics that do
+not exist yet (PREFIX-codec-acks), and reads them back from the beginning, from the middle and by time."""
 
 import sys
 import time
@@ -22,11 +22,12 @@ def value(i):
 
 
 def headers(i):
+    # Other clients also send a header without a value; this one refuses to.
     return [
         [],
         [("h", b"%d" % i)],
         [("h", b"a%d" % i), ("h", b"b%d" % i)],
-        [("null", None), ("empty", b"")],
+        [("a", b"a"), ("empty", b"")],
     ][i % 4]
 
 
@@ -39,6 +40,9 @@ def produce(bootstrap, topic, codec, acks, base_ms, count):
         linger_ms=5,
     )
     partitions = len(producer.partitions_for(topic))
+    # What acks=0 sends before the partitions are there would be lost; this retries until they are.
+    with KafkaConsumer(bootstrap_servers=bootstrap, group_id=None) as consumer:
+        consumer.end_offsets([TopicPartition(topic, p) for p in range(partitions)])
     futures = [
         producer.send(topic, value(i), key(i), headers(i), i % partitions, base_ms + i) for i in range(count)
     ]

@@ -70,7 +70,9 @@ fn extension(file: &Path) -> &str {
 }
 
 fn directories(parent: &Path) -> Vec<PathBuf> {
-    children(parent).into_iter().filter(|path| path.is_dir()).collect()
+    // A deleted topic's directory waits for its removal under another name, perhaps half removed.
+    let deleted = |path: &PathBuf| path.to_string_lossy().ends_with("-delete");
+    children(parent).into_iter().filter(|path| path.is_dir() && !deleted(path)).collect()
 }
 
 fn files(parent: &Path) -> Vec<PathBuf> {

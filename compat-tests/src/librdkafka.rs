@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -67,6 +67,7 @@ pub fn send(producer: &ThreadedProducer<Acks>, mut record: BaseRecord<'_, Vec<u8
 /// Sends records 0..count to a topic that may not exist yet, record i to partition i % partitions.
 pub fn produce(bootstrap: &str, topic: &str, settings: &[(&str, &str)], partitions: u64, base_ms: i64, count: u64) {
     let producer = producer(bootstrap, settings);
+    await_partitions(producer.client(), topic, partitions);
     for i in 0..count {
         let (key, value) = (records::key(i), records::value(i));
         let mut record = BaseRecord::with_opaque_to(topic, Box::new(i))
@@ -86,6 +87,16 @@ pub fn produce(bootstrap: &str, topic: &str, settings: &[(&str, &str)], partitio
         for ack in acked.iter() {
             assert_eq!(ack.offset as u64, ack.number / partitions, "record {}'s offset", ack.number);
         }
+    }
+}
+
+/// Makes the broker create the topic, and waits until the partitions are there: what acks=0 sends before is lost.
+fn await_partitions(client: &Client<Acks>, topic: &str, partitions: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    let there = |p| client.fetch_watermarks(topic, p as i32, PATIENCE).is_ok();
+    while client.fetch_metadata(Some(topic), PATIENCE).is_err() || !(0..partitions).all(there) {
+        assert!(Instant::now() < deadline, "{topic} was not created");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
