@@ -1,1 +1,112 @@
-fn main() {}
+//! The command line: where settings come from, how logs look, and how a failure ends.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ottla::config::{Config, Notices, Sources};
+use tracing_subscriber::EnvFilter;
+
+/// A drop-in replacement for the Apache Kafka broker
+#[derive(Parser)]
+#[command(name = "ottla", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the broker (what happens without a command, too)
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// A server.properties file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A setting that wins over the file and over KAFKA_* variables; may be repeated
+    #[arg(long = "override", value_name = "KEY=VALUE", value_parser = key_value)]
+    overrides: Vec<(String, String)>,
+    #[arg(long, value_enum, default_value_t = LogFormat::Plain)]
+    log_format: LogFormat,
+    /// off, error, warn, info, debug, trace, or a filter as in RUST_LOG, which is the default [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Plain,
+    Json,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let serve = match Cli::try_parse() {
+        Ok(Cli { command: Some(Command::Serve(serve)), .. }) => serve,
+        Ok(Cli { command: None, serve }) => serve,
+        Err(asked) if !asked.use_stderr() => asked.exit(),
+        Err(error) => return fail(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ")),
+    };
+    match run(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}").replace('\n', " ")),
+    }
+}
+
+/// How everything that is the operator's to mend ends: one line, causes included.
+fn fail(message: &str) -> ExitCode {
+    eprintln!("ottla: {message}");
+    ExitCode::FAILURE
+}
+
+fn run(serve: Serve) -> anyhow::Result<()> {
+    start_logging(&serve)?;
+    let file = serve.config.as_deref().map(read_properties).transpose()?;
+    let sources = Sources { file, overrides: serve.overrides, ..Sources::default() }.with_process_env();
+    let (config, notices) = Config::from_sources(&sources)?;
+    log_notices(&notices);
+    ottla::server::run(config)
+}
+
+fn read_properties(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Java reads these files as ISO-8859-1; UTF-8 is what people write.
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| e.into_bytes().into_iter().map(char::from).collect()))
+}
+
+fn start_logging(serve: &Serve) -> anyhow::Result<()> {
+    let from_env = || std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = serve.log_level.clone().or_else(from_env).unwrap_or_else(|| "info".to_owned());
+    let filter = EnvFilter::try_new(&filter).with_context(|| format!("--log-level {filter}"))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match serve.log_format {
+        LogFormat::Plain => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!("{panic}\n{backtrace}");
+    }));
+    Ok(())
+}
+
+fn log_notices(notices: &Notices) {
+    if !notices.unknown.is_empty() {
+        tracing::warn!("unknown settings: {}", notices.unknown.join(", "));
+    }
+    if !notices.without_effect.is_empty() {
+        tracing::info!("settings that have no effect here: {}", notices.without_effect.join(", "));
+    }
+}

@@ -1,9 +1,165 @@
-//! AlterConfigs (key 33), versions 0-2.
+//! AlterConfigs (key 33), versions 0-2. Owner: metadata, by the rules of config. Also what IncrementalAlterConfigs shares.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
 
-use super::{Reply, RequestContext};
+use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
+use super::{Reply, RequestContext, decode};
+use crate::broker::Broker;
+use crate::config::change::{self, Op, Operation};
+use crate::error::{ApiError, ErrorCode};
+use crate::metadata::{ConfigChange, Image};
 
-pub async fn handle(ctx: RequestContext, body: Bytes) -> Reply {
-    todo!()
+pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
+    let request: AlterConfigsRequest = match decode(&mut body, ctx.api_version) {
+        Ok(request) => request,
+        Err(reply) => return reply,
+    };
+    let resources = request.resources.iter().map(|resource| Resource {
+        resource_type: resource.resource_type,
+        name: resource.resource_name.clone(),
+        operations: resource
+            .configs
+            .iter()
+            .map(|config| operation(&config.name, Op::Set as i8, &config.value))
+            .collect(),
+        replaces: true,
+    });
+    let resources: Vec<Resource> = resources.collect();
+    let outcomes = alter(&ctx.broker, &resources, request.validate_only).await;
+    let responses = resources.into_iter().zip(outcomes).map(|(resource, (code, message))| {
+        AlterConfigsResourceResponse::default()
+            .with_error_code(code)
+            .with_error_message(message)
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.name)
+    });
+    Reply::encode(&AlterConfigsResponse::default().with_responses(responses.collect()), ctx.api_version)
+}
+
+/// One resource of either request.
+pub(super) struct Resource {
+    pub resource_type: i8,
+    pub name: StrBytes,
+    pub operations: Vec<Operation>,
+    /// AlterConfigs: overrides that are not named go away.
+    pub replaces: bool,
+}
+
+pub(super) fn operation(name: &StrBytes, op: i8, value: &Option<StrBytes>) -> Operation {
+    Operation { name: name.to_string(), op, value: value.as_ref().map(StrBytes::to_string) }
+}
+
+/// The error code and message of each resource. Those that are in order are committed together.
+pub(super) async fn alter(
+    broker: &Broker,
+    resources: &[Resource],
+    validate_only: bool,
+) -> Vec<(i16, Option<StrBytes>)> {
+    let image = broker.metadata.image();
+    let repeated = repeated(resources);
+    let mut changes = Vec::new();
+    let mut outcomes = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let outcome = match repeated.contains(&(resource.resource_type, resource.name.as_str())) {
+            true => Err(ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")),
+            false => plan(broker.config.node_id, &image, resource),
+        };
+        outcomes.push(outcome.map(|planned| changes.extend(planned)));
+    }
+    if !validate_only
+        && !changes.is_empty()
+        && let Err(error) = broker.metadata.alter_configs(changes).await
+    {
+        outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = Err(error.clone()));
+    }
+    let to_wire = |outcome: Result<(), ApiError>| match outcome {
+        Ok(()) => (0, None),
+        Err(error) => (error.code.code(), Some(StrBytes::from(error.message))),
+    };
+    outcomes.into_iter().map(to_wire).collect()
+}
+
+fn repeated(resources: &[Resource]) -> BTreeSet<(i8, &str)> {
+    let mut seen = BTreeSet::new();
+    let keys = resources.iter().map(|resource| (resource.resource_type, resource.name.as_str()));
+    keys.filter(|&key| !seen.insert(key)).collect()
+}
+
+/// The records that a resource's operations come to.
+fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, ApiError> {
+    let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidRequest, message));
+    change::check_operations(&resource.operations)?;
+    let name = resource.name.as_str();
+    let none = BTreeMap::new();
+    match resource.resource_type {
+        TOPIC => plan_topic(image, resource),
+        BROKER if !name.is_empty() && name.parse::<i32>().is_err() => {
+            invalid(format!("Node id must be an integer, but it is: {name}"))
+        }
+        BROKER if !name.is_empty() && name != node_id.to_string() => {
+            invalid(format!("Unexpected broker id, expected {node_id}, but received {name}"))
+        }
+        BROKER => {
+            let altered = change::alter_broker(base(image, resource, &none), &resource.operations, name.is_empty())?;
+            Ok(difference(image, resource, &altered))
+        }
+        BROKER_LOGGER => invalid("Log levels cannot be changed while the broker runs.".to_owned()),
+        CLIENT_METRICS => invalid("Client metrics subscriptions are not supported yet.".to_owned()),
+        GROUP => invalid("Group settings are not supported yet.".to_owned()),
+        unknown => invalid(format!("Unknown resource type {unknown}")),
+    }
+}
+
+fn plan_topic(image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, ApiError> {
+    let name = resource.name.as_str();
+    if name.is_empty() {
+        return Err(ApiError::new(ErrorCode::InvalidRequest, "Default topic resources are not allowed."));
+    }
+    let none = BTreeMap::new();
+    let altered = change::alter_topic(base(image, resource, &none), &resource.operations)?;
+    if image.topic(name).is_none() {
+        let message = format!("The topic '{name}' does not exist.");
+        return Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, message));
+    }
+    Ok(difference(image, resource, &altered))
+}
+
+/// What the operations start from.
+fn base<'a>(image: &'a Image, resource: &Resource, none: &'a BTreeMap<String, String>) -> &'a BTreeMap<String, String> {
+    let current = image.config_overrides(resource.resource_type, resource.name.as_str());
+    current.filter(|_| !resource.replaces).unwrap_or(none)
+}
+
+fn difference(image: &Image, resource: &Resource, altered: &BTreeMap<String, String>) -> Vec<ConfigChange> {
+    let none = BTreeMap::new();
+    let current = image.config_overrides(resource.resource_type, resource.name.as_str()).unwrap_or(&none);
+    let change = |(name, value)| ConfigChange {
+        resource_type: resource.resource_type,
+        resource_name: resource.name.to_string(),
+        name,
+        value,
+    };
+    change::difference(current, altered).into_iter().map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_that_comes_twice_is_found() {
+        let resource = |resource_type, name| Resource {
+            resource_type,
+            name: StrBytes::from_static_str(name),
+            operations: Vec::new(),
+            replaces: false,
+        };
+        let resources = [resource(TOPIC, "a"), resource(TOPIC, "b"), resource(GROUP, "a"), resource(TOPIC, "a")];
+        assert_eq!(repeated(&resources), BTreeSet::from([(TOPIC, "a")]));
+    }
 }

@@ -1,9 +1,129 @@
-//! DescribeTopicPartitions (key 75), versions 0-0.
+//! DescribeTopicPartitions (key 75), version 0.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use kafka_protocol::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use kafka_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
 
-use super::{Reply, RequestContext};
+use super::metadata::{TOPIC_OPERATIONS, broker_ids, offline_replicas};
+use super::{Reply, RequestContext, decode};
+use crate::error::ErrorCode;
+use crate::metadata::topics::{check_name, is_internal};
+use crate::metadata::{Image, PartitionImage, TopicImage};
 
-pub async fn handle(ctx: RequestContext, body: Bytes) -> Reply {
-    todo!()
+pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
+    let version = ctx.api_version;
+    let request: DescribeTopicPartitionsRequest = match decode(&mut body, version) {
+        Ok(request) => request,
+        Err(reply) => return reply,
+    };
+    let broker = &ctx.broker;
+    let limit = broker.config.max_request_partition_size_limit.min(request.response_partition_limit.max(1) as usize);
+    let response = match refuse(&request) {
+        Some(refusal) => refusal,
+        None => answer(&broker.metadata.image(), &request, &ctx.listener_name, limit.max(1)),
+    };
+    Reply::encode(&response, version)
+}
+
+/// A cursor must point into what is asked for. The response has errors for topics only, so each gets it.
+fn refuse(request: &DescribeTopicPartitionsRequest) -> Option<DescribeTopicPartitionsResponse> {
+    let cursor = request.cursor.as_ref()?;
+    let listed = request.topics.is_empty() || request.topics.iter().any(|topic| topic.name == cursor.topic_name);
+    if listed && cursor.partition_index >= 0 {
+        return None;
+    }
+    let refused = |name: &TopicName| error(ErrorCode::InvalidRequest, name.clone());
+    let topics = request.topics.iter().map(|topic| refused(&topic.name)).collect();
+    Some(DescribeTopicPartitionsResponse::default().with_topics(topics))
+}
+
+/// Topics in the order of their names from the cursor on, until `limit` partitions are told; the next cursor points
+/// to the first that is not.
+fn answer(
+    image: &Image,
+    request: &DescribeTopicPartitionsRequest,
+    listener: &str,
+    limit: usize,
+) -> DescribeTopicPartitionsResponse {
+    let cursor = request.cursor.as_ref();
+    let from = cursor.map_or("", |cursor| cursor.topic_name.as_str());
+    let names: Vec<TopicName> = if request.topics.is_empty() {
+        let names = image.topics().map(|topic| &topic.name).filter(|name| &***name >= from);
+        names.map(|name| StrBytes::from_string(name.to_string()).into()).collect()
+    } else {
+        let names = request.topics.iter().map(|topic| &topic.name).filter(|name| name.as_str() >= from);
+        names.cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    };
+    let mut response = DescribeTopicPartitionsResponse::default();
+    let mut remaining = limit;
+    for name in names {
+        if remaining == 0 {
+            response.next_cursor = Some(Cursor::default().with_topic_name(name));
+            break;
+        }
+        let Some(topic) = image.topic(&name) else {
+            let code = check_name(&name).map_or_else(|e| e.code, |()| ErrorCode::UnknownTopicOrPartition);
+            response.topics.push(error(code, name));
+            continue;
+        };
+        let first = cursor.filter(|cursor| cursor.topic_name == name).map_or(0, |cursor| cursor.partition_index);
+        let told = describe(image, topic, listener, first as usize, remaining);
+        remaining -= told.partitions.len();
+        let next = first as usize + told.partitions.len();
+        response.topics.push(told);
+        if next < topic.partitions.len() {
+            let cursor = Cursor::default().with_topic_name(name).with_partition_index(next as i32);
+            response.next_cursor = Some(cursor);
+            break;
+        }
+    }
+    response
+}
+
+fn error(code: ErrorCode, name: TopicName) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_error_code(code.code())
+        .with_is_internal(is_internal(&name))
+        .with_name(Some(name))
+        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+}
+
+fn describe(
+    image: &Image,
+    topic: &TopicImage,
+    listener: &str,
+    first: usize,
+    limit: usize,
+) -> DescribeTopicPartitionsResponseTopic {
+    let partitions = topic.partitions.iter().enumerate().skip(first).take(limit);
+    let partitions = partitions.map(|(index, p)| describe_partition(image, p, listener, index as i32));
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_name(Some(StrBytes::from_string(topic.name.to_string()).into()))
+        .with_topic_id(topic.id)
+        .with_is_internal(is_internal(&topic.name))
+        .with_partitions(partitions.collect())
+        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+}
+
+fn describe_partition(
+    image: &Image,
+    partition: &PartitionImage,
+    listener: &str,
+    index: i32,
+) -> DescribeTopicPartitionsResponsePartition {
+    let reachable = image.broker(partition.leader).is_some_and(|leader| leader.endpoint(listener).is_some());
+    DescribeTopicPartitionsResponsePartition::default()
+        .with_partition_index(index)
+        .with_leader_id(if reachable { partition.leader.into() } else { (-1).into() })
+        .with_leader_epoch(partition.leader_epoch)
+        .with_replica_nodes(broker_ids(&partition.replicas))
+        .with_isr_nodes(broker_ids(&partition.isr))
+        .with_eligible_leader_replicas(Some(broker_ids(&partition.eligible_leader_replicas)))
+        .with_last_known_elr(Some(broker_ids(&partition.last_known_elr)))
+        .with_offline_replicas(offline_replicas(image, partition, listener))
 }

@@ -21,6 +21,7 @@ mod produce;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use ottla_storage::io::FileSlice;
 
 use crate::broker::Broker;
+use crate::error::ApiError;
+use crate::protocol::schema::{self, Schema};
+use crate::protocol::{guard, header};
 
 /// Everything a handler may know about the request besides its body.
 pub struct RequestContext {
@@ -83,10 +87,37 @@ pub struct Api {
     pub name: &'static str,
     pub min_version: i16,
     pub max_version: i16,
+    /// The request's shape, which `protocol::guard` checks before the handler sees the body.
+    pub request: &'static Schema,
     /// The next request of the connection may start before this one has answered (Produce); others run one at a time,
     /// as in Kafka. Answers always leave in order.
     pub pipelined: bool,
+    /// It only waits for something to happen: a stopping broker may close the connection instead of answering.
+    pub long_poll: bool,
     pub handler: Handler,
+}
+
+const fn api(key: i16, versions: RangeInclusive<i16>, request: &'static Schema, handler: Handler) -> Api {
+    Api {
+        key,
+        name: request.name,
+        min_version: *versions.start(),
+        max_version: *versions.end(),
+        request,
+        pipelined: false,
+        long_poll: false,
+        handler,
+    }
+}
+
+impl Api {
+    const fn pipelined(self) -> Api {
+        Api { pipelined: true, ..self }
+    }
+
+    const fn long_poll(self) -> Api {
+        Api { long_poll: true, ..self }
+    }
 }
 
 /// Decodes the body (already guarded by `protocol::guard`) into `R`; a body that does not decode closes the connection.
@@ -94,134 +125,115 @@ pub fn decode<R: Decodable>(body: &mut Bytes, version: i16) -> Result<R, Reply> 
     R::decode(body, version).map_err(|e| Reply::Close(format!("malformed request: {e}")))
 }
 
+/// The text for an error_message field; None leaves the words to the client.
+pub fn error_message(error: &ApiError) -> Option<StrBytes> {
+    (!error.message.is_empty()).then(|| StrBytes::from_string(error.message.clone()))
+}
+
 /// Sorted by key.
 pub static TABLE: &[Api] = &[
-    Api {
-        key: 0,
-        name: "Produce",
-        min_version: 3,
-        max_version: 13,
-        pipelined: true,
-        handler: |c, b| Box::pin(produce::handle(c, b)),
-    },
-    Api {
-        key: 1,
-        name: "Fetch",
-        min_version: 4,
-        max_version: 18,
-        pipelined: false,
-        handler: |c, b| Box::pin(fetch::handle(c, b)),
-    },
-    Api {
-        key: 2,
-        name: "ListOffsets",
-        min_version: 1,
-        max_version: 11,
-        pipelined: false,
-        handler: |c, b| Box::pin(list_offsets::handle(c, b)),
-    },
-    Api {
-        key: 3,
-        name: "Metadata",
-        min_version: 0,
-        max_version: 13,
-        pipelined: false,
-        handler: |c, b| Box::pin(metadata::handle(c, b)),
-    },
-    Api {
-        key: 18,
-        name: "ApiVersions",
-        min_version: 0,
-        max_version: 4,
-        pipelined: false,
-        handler: |c, b| Box::pin(api_versions::handle(c, b)),
-    },
-    Api {
-        key: 19,
-        name: "CreateTopics",
-        min_version: 2,
-        max_version: 7,
-        pipelined: false,
-        handler: |c, b| Box::pin(create_topics::handle(c, b)),
-    },
-    Api {
-        key: 20,
-        name: "DeleteTopics",
-        min_version: 1,
-        max_version: 6,
-        pipelined: false,
-        handler: |c, b| Box::pin(delete_topics::handle(c, b)),
-    },
-    Api {
-        key: 21,
-        name: "DeleteRecords",
-        min_version: 0,
-        max_version: 2,
-        pipelined: false,
-        handler: |c, b| Box::pin(delete_records::handle(c, b)),
-    },
-    Api {
-        key: 22,
-        name: "InitProducerId",
-        min_version: 0,
-        max_version: 5,
-        pipelined: false,
-        handler: |c, b| Box::pin(init_producer_id::handle(c, b)),
-    },
-    Api {
-        key: 23,
-        name: "OffsetForLeaderEpoch",
-        min_version: 2,
-        max_version: 4,
-        pipelined: false,
-        handler: |c, b| Box::pin(offset_for_leader_epoch::handle(c, b)),
-    },
-    Api {
-        key: 32,
-        name: "DescribeConfigs",
-        min_version: 1,
-        max_version: 4,
-        pipelined: false,
-        handler: |c, b| Box::pin(describe_configs::handle(c, b)),
-    },
-    Api {
-        key: 33,
-        name: "AlterConfigs",
-        min_version: 0,
-        max_version: 2,
-        pipelined: false,
-        handler: |c, b| Box::pin(alter_configs::handle(c, b)),
-    },
-    Api {
-        key: 37,
-        name: "CreatePartitions",
-        min_version: 0,
-        max_version: 3,
-        pipelined: false,
-        handler: |c, b| Box::pin(create_partitions::handle(c, b)),
-    },
-    Api {
-        key: 44,
-        name: "IncrementalAlterConfigs",
-        min_version: 0,
-        max_version: 1,
-        pipelined: false,
-        handler: |c, b| Box::pin(incremental_alter_configs::handle(c, b)),
-    },
-    Api {
-        key: 60,
-        name: "DescribeCluster",
-        min_version: 0,
-        max_version: 2,
-        pipelined: false,
-        handler: |c, b| Box::pin(describe_cluster::handle(c, b)),
-    },
-    Api {
-        key: 75,
-        name: "DescribeTopicPartitions",
-        min_version: 0,
-        max_version: 0,
-        pipelined: false,
-        handler: |c, b| Box::pin(describe_topic_partitions::handle(c, b)),
-    },
+    api(0, 3..=13, &schema::PRODUCE, |c, b| Box::pin(produce::handle(c, b))).pipelined(),
+    api(1, 4..=18, &schema::FETCH, |c, b| Box::pin(fetch::handle(c, b))).long_poll(),
+    api(2, 1..=11, &schema::LIST_OFFSETS, |c, b| Box::pin(list_offsets::handle(c, b))),
+    api(3, 0..=13, &schema::METADATA, |c, b| Box::pin(metadata::handle(c, b))),
+    api(18, 0..=4, &schema::API_VERSIONS, |c, b| Box::pin(api_versions::handle(c, b))),
+    api(19, 2..=7, &schema::CREATE_TOPICS, |c, b| Box::pin(create_topics::handle(c, b))),
+    api(20, 1..=6, &schema::DELETE_TOPICS, |c, b| Box::pin(delete_topics::handle(c, b))),
+    api(21, 0..=2, &schema::DELETE_RECORDS, |c, b| Box::pin(delete_records::handle(c, b))),
+    api(22, 0..=5, &schema::INIT_PRODUCER_ID, |c, b| Box::pin(init_producer_id::handle(c, b))),
+    api(23, 2..=4, &schema::OFFSET_FOR_LEADER_EPOCH, |c, b| Box::pin(offset_for_leader_epoch::handle(c, b))),
+    api(32, 1..=4, &schema::DESCRIBE_CONFIGS, |c, b| Box::pin(describe_configs::handle(c, b))),
+    api(33, 0..=2, &schema::ALTER_CONFIGS, |c, b| Box::pin(alter_configs::handle(c, b))),
+    api(37, 0..=3, &schema::CREATE_PARTITIONS, |c, b| Box::pin(create_partitions::handle(c, b))),
+    api(44, 0..=1, &schema::INCREMENTAL_ALTER_CONFIGS, |c, b| Box::pin(incremental_alter_configs::handle(c, b))),
+    api(60, 0..=2, &schema::DESCRIBE_CLUSTER, |c, b| Box::pin(describe_cluster::handle(c, b))),
+    api(75, 0..=0, &schema::DESCRIBE_TOPIC_PARTITIONS, |c, b| Box::pin(describe_topic_partitions::handle(c, b))),
 ];
+
+/// Who sent a request, and where it came in.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub listener: Arc<str>,
+    pub address: SocketAddr,
+}
+
+/// A request that has been recognised. Nothing runs before `reply` is polled.
+pub struct Started {
+    pub correlation_id: i32,
+    /// The answer's header carries tagged fields (response header version 1).
+    pub flexible_header: bool,
+    pub pipelined: bool,
+    pub long_poll: bool,
+    pub reply: ReplyFuture,
+}
+
+/// Recognises the request in `frame` (what followed the size). An error closes the connection, as Kafka does with
+/// unknown keys, versions that are not served, and what does not parse.
+pub fn dispatch(broker: &Arc<Broker>, peer: &Peer, mut frame: Bytes) -> Result<Started, String> {
+    let header::Peek { api_key, api_version } = header::peek(&frame).map_err(|e| e.to_string())?;
+    let Some(api) = find(api_key) else { return Err(format!("unknown API key {api_key}")) };
+    let served = (api.min_version..=api.max_version).contains(&api_version);
+    // A client's first request may be of a version we never heard of; its handler answers what there is (KIP-35).
+    if !served && api_key != api_versions::KEY {
+        return Err(format!("{} version {api_version} is not supported", api.name));
+    }
+    let flexible = api.request.is_flexible(api_version);
+    let header = header::take(&mut frame, flexible).map_err(|e| format!("{}: {e}", api.name))?;
+    if served {
+        guard::check(api.request, api_version, &frame).map_err(|e| format!("{} v{api_version}: {e}", api.name))?;
+    }
+    let context = RequestContext {
+        broker: broker.clone(),
+        api_key,
+        api_version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id,
+        listener_name: peer.listener.clone(),
+        peer: peer.address,
+    };
+    Ok(Started {
+        correlation_id: header.correlation_id,
+        // A client cannot know the header of an answer whose version it is still asking for (KIP-511).
+        flexible_header: flexible && api_key != api_versions::KEY,
+        pipelined: api.pipelined,
+        long_poll: api.long_poll,
+        reply: (api.handler)(context, frame),
+    })
+}
+
+fn find(key: i16) -> Option<&'static Api> {
+    TABLE.binary_search_by_key(&key, |api| api.key).ok().map(|i| &TABLE[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_its_keys_are_unique() {
+        assert!(TABLE.is_sorted_by(|a, b| a.key < b.key));
+        assert!(TABLE.iter().all(|api| api.min_version <= api.max_version));
+    }
+
+    #[test]
+    fn every_file_here_is_a_row_and_says_so_in_its_first_line() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");
+        let mut heads: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| if path.is_dir() { path.join("mod.rs") } else { path })
+            .filter(|path| !path.ends_with("api/mod.rs"))
+            .map(|path| std::fs::read_to_string(path).unwrap().lines().next().unwrap().to_owned())
+            .collect();
+        let mut rows: Vec<String> = TABLE
+            .iter()
+            .map(|api| format!("//! {} (key {}), versions {}-{}.", api.name, api.key, api.min_version, api.max_version))
+            .collect();
+        heads.sort();
+        rows.sort();
+        for (head, row) in heads.iter().zip(&rows) {
+            assert!(head.starts_with(row), "{head} is not {row}");
+        }
+        assert_eq!(heads.len(), rows.len());
+    }
+}

@@ -1,9 +1,45 @@
-//! Every setting: Kafka's name, type, default, bounds, dynamic or not; one table, and the typed view of it.
+//! Every setting: Kafka's name, type, default, bounds, dynamic or not, in tables; where values come from; and the typed
+//! view of what this broker follows.
+
+mod broker_table;
+pub mod change;
+mod checks;
+pub mod describe;
+mod listeners;
+mod properties;
+mod setting;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod topic_table;
+mod values;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ottla_storage::log::LogConfig;
+
+use setting::{Setting, split_list};
+use values::Values;
+
+pub use sources::Sources;
+pub use topic::validate_topic_config;
+pub use values::DynamicBrokerConfigs;
+
+/// What is wrong with the configuration, in one line: the key, the value, what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// What an operator should hear about a configuration that is accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notices {
+    /// Settings that Kafka does not know either.
+    pub unknown: Vec<String>,
+    /// Kafka's settings that are given here and that this broker does not follow (yet).
+    pub without_effect: Vec<String>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -15,7 +51,7 @@ pub struct Listener {
     pub host: String,
     /// 0: a free port.
     pub port: u16,
-    /// None for controller listeners, which are not advertised to clients.
+    /// None for listeners that clients are not told about (those of controllers). Port 0: the one that was bound.
     pub advertised: Option<(String, u16)>,
 }
 
@@ -38,6 +74,7 @@ pub struct Config {
     pub max_connections: usize,
     pub max_connections_per_ip: usize,
     pub max_connections_per_ip_overrides: BTreeMap<String, usize>,
+    /// u64::MAX: never.
     pub connections_max_idle_ms: u64,
     pub num_partitions: i32,
     pub default_replication_factor: i16,
@@ -51,22 +88,110 @@ pub struct Config {
     pub log_retention_check_interval_ms: u64,
     pub offsets_topic_num_partitions: i32,
     pub transaction_state_log_num_partitions: i32,
-    // private: every setting's effective value and where it came from
+    values: Values,
 }
 
 impl Config {
+    /// Collects, checks and types the settings.
+    pub fn from_sources(sources: &Sources) -> Result<(Config, Notices), ConfigError> {
+        let values = Values::new(sources.collect()?)?;
+        checks::check(&values)?;
+        let notices = notices(&values);
+        Ok((Config::new(values, sources.cluster_id())?, notices))
+    }
+
+    /// A broker on a free local port with its data in `dir`; `overrides` on top.
+    pub fn for_tests(dir: &Path, overrides: &[(&str, &str)]) -> Config {
+        let dir = dir.to_str().expect("a path in UTF-8");
+        let base = [("listeners", "PLAINTEXT://127.0.0.1:0"), ("log.dirs", dir)];
+        let given = base.iter().chain(overrides).map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let sources = Sources { overrides: given, ..Sources::default() };
+        Config::from_sources(&sources).expect("a valid configuration").0
+    }
+
+    fn new(values: Values, cluster_id: Option<String>) -> Result<Config, ConfigError> {
+        let listeners = listeners::resolve(&values)?;
+        let log_dirs = log_dirs(&values);
+        let metadata_log_dir = values.get("metadata.log.dir").map_or_else(|| log_dirs[0].clone(), PathBuf::from);
+        let size = |name: &str| values.parse::<u32>(name) as usize;
+        let queued: i64 = values.parse("queued.max.request.bytes");
+        Ok(Config {
+            node_id: values.parse("node.id"),
+            cluster_id,
+            rack: values.get("broker.rack").map(str::to_owned),
+            listeners: listeners.listeners,
+            inter_broker_listener_name: listeners.inter_broker_listener_name,
+            controller_listener_names: listeners.controller_listener_names,
+            log_dirs,
+            metadata_log_dir,
+            socket_request_max_bytes: size("socket.request.max.bytes"),
+            socket_send_buffer_bytes: values.parse("socket.send.buffer.bytes"),
+            socket_receive_buffer_bytes: values.parse("socket.receive.buffer.bytes"),
+            socket_listen_backlog_size: values.parse("socket.listen.backlog.size"),
+            queued_max_request_bytes: if queued > 0 { usize::try_from(queued).ok() } else { None },
+            max_connections: size("max.connections"),
+            max_connections_per_ip: size("max.connections.per.ip"),
+            max_connections_per_ip_overrides: checks::per_ip_overrides(&values)?,
+            connections_max_idle_ms: u64::try_from(values.parse::<i64>("connections.max.idle.ms")).unwrap_or(u64::MAX),
+            num_partitions: values.parse("num.partitions"),
+            default_replication_factor: values.parse::<i32>("default.replication.factor").clamp(1, 1 << 14) as i16,
+            min_insync_replicas: values.parse("min.insync.replicas"),
+            auto_create_topics_enable: values.parse("auto.create.topics.enable"),
+            delete_topic_enable: values.parse("delete.topic.enable"),
+            fetch_max_bytes: size("fetch.max.bytes"),
+            max_incremental_fetch_session_cache_slots: size("max.incremental.fetch.session.cache.slots"),
+            max_request_partition_size_limit: size("max.request.partition.size.limit"),
+            producer_id_expiration_ms: values.parse("producer.id.expiration.ms"),
+            log_retention_check_interval_ms: values.parse("log.retention.check.interval.ms"),
+            offsets_topic_num_partitions: values.parse("offsets.topic.num.partitions"),
+            transaction_state_log_num_partitions: values.parse("transaction.state.log.num.partitions"),
+            values,
+        })
+    }
+
     /// A topic's log settings: the broker's `log.*` defaults with the topic's overrides (already validated) on top.
     pub fn log_config(&self, overrides: &BTreeMap<String, String>) -> LogConfig {
-        todo!()
+        self.log_config_with(DynamicBrokerConfigs::default(), overrides)
     }
-    /// The effective text value of any setting of the table, e.g. for APIs without a typed field.
+
+    /// The same, where broker settings were changed at run time.
+    pub fn log_config_with(&self, dynamic: DynamicBrokerConfigs, overrides: &BTreeMap<String, String>) -> LogConfig {
+        topic::log_config(&self.values, dynamic, overrides)
+    }
+
+    /// The effective text value of any setting of the table, e.g. for APIs without a typed field. None: null.
     pub fn value(&self, name: &str) -> Option<&str> {
-        todo!()
+        self.values.get(name)
     }
 }
 
-/// Checks a topic's overrides as Kafka's LogConfig.validate does: unknown names, bad values, combinations.
-/// The error is the message Kafka's client shows (INVALID_CONFIG).
-pub fn validate_topic_config(overrides: &BTreeMap<String, String>) -> Result<(), String> {
-    todo!()
+/// The row of a setting. Tables are sorted by name.
+fn find(table: &'static [Setting], name: &str) -> Option<&'static Setting> {
+    table.binary_search_by(|setting| setting.name.cmp(name)).ok().map(|i| &table[i])
+}
+
+/// The row of a setting that our code names.
+fn find_known(table: &'static [Setting], name: &str) -> &'static Setting {
+    find(table, name).unwrap_or_else(|| panic!("{name} is in the table"))
+}
+
+/// log.dirs before log.dir.
+fn log_dirs(values: &Values) -> Vec<PathBuf> {
+    let dirs = values.get("log.dirs").unwrap_or_else(|| values.text("log.dir"));
+    split_list(dirs).map(PathBuf::from).collect()
+}
+
+fn notices(values: &Values) -> Notices {
+    let mut notices = Notices::default();
+    for name in values.given().keys().filter(|name| !sources::is_built_in(name)) {
+        // listener.name.<listener>.<setting> and config.providers.<name>.class are families of names.
+        let family = name.starts_with("listener.name.") || name.starts_with("config.providers.");
+        match find(broker_table::BROKER, name) {
+            Some(setting) if !setting.doc.is_empty() => {}
+            Some(_) => notices.without_effect.push(name.clone()),
+            None if family => notices.without_effect.push(name.clone()),
+            None => notices.unknown.push(name.clone()),
+        }
+    }
+    notices
 }

@@ -147,6 +147,9 @@ fn recover_segments(
             file.truncate(segment.size)?;
             file.sync_data_blocking()?;
             segment.files.close();
+        }
+        // A segment that was rolled but not yet cut ends in reserved space; one that ends early has lost batches.
+        if ends[i] != i64::MAX && next_offset < ends[i] && cut > 0 {
             for lost in segments.drain(i + 1..) {
                 tracing::error!(file = %lost.files.path(".log").display(), "removed: it follows a cut segment");
                 lost.files.remove()?;
@@ -165,12 +168,14 @@ fn recover_segments(
 /// Reads a segment from its start and checks every batch; rebuilds its indexes, timestamps and epochs, and sets its
 /// size to the end of the last whole batch. Returns the offset after it.
 fn scan_segment(segment: &mut Segment, config: &LogConfig, epochs: &mut Epochs) -> Result<i64> {
-    let file = segment.files.reader()?;
-    let file_bytes = segment.size;
+    let file_bytes = std::mem::take(&mut segment.size);
     let mut next_offset = segment.base_offset;
-    segment.size = 0;
     segment.indexes = Some(Indexes::new(segment.base_offset));
     segment.max_timestamp = Some((-1, segment.base_offset));
+    if file_bytes == 0 {
+        return Ok(next_offset);
+    }
+    let file = segment.files.reader()?;
     let mut piece = vec![0; PIECE_BYTES.min(file_bytes as usize)];
     let mut position = 0;
     while position + HEADER_BYTES as u64 <= file_bytes {

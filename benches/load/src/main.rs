@@ -1,1 +1,125 @@
-fn main() {}
+//! ottla-load: a raw load generator for Kafka brokers, and the benchmark of Ottla against Apache Kafka.
+//!
+//! Here is the command line. Frames are encoded before the clock starts, so that the client costs next to nothing and
+//! leaves the machine to the broker.
+
+mod batch;
+mod broker;
+mod chart;
+mod connection;
+mod load;
+mod meter;
+mod metrics;
+mod report;
+mod side_by_side;
+mod wire;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::connection::Connection;
+use crate::load::{ProduceLoad, Target, percentile};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Produce batches with acks=all to a new topic.
+    Produce(ProduceOptions),
+    /// Read a topic from its first to its last record.
+    Fetch(TopicOptions),
+    /// Produce to a new topic while consumers follow.
+    Tail(ProduceOptions),
+    /// Produce one record at a time to a new topic, and wait for each.
+    Latency {
+        #[command(flatten)]
+        topic: TopicOptions,
+        #[arg(long, default_value_t = 1024)]
+        record_bytes: usize,
+        #[arg(long, default_value_t = 20_000)]
+        records: usize,
+    },
+    /// Delete a topic.
+    Delete(TopicOptions),
+    /// Measure Ottla and Apache Kafka in the same run.
+    SideBySide(side_by_side::Options),
+}
+
+#[derive(Args)]
+struct TopicOptions {
+    #[arg(long, default_value = "localhost:9092")]
+    bootstrap: String,
+    /// The broker's process, to report what it uses.
+    #[arg(long)]
+    pid: Option<u32>,
+    #[arg(long, default_value = "load")]
+    topic: String,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: i32,
+    #[arg(long, default_value_t = 2)]
+    connections: usize,
+}
+
+#[derive(Args)]
+struct ProduceOptions {
+    #[command(flatten)]
+    topic: TopicOptions,
+    #[arg(long, default_value_t = 1024)]
+    record_bytes: usize,
+    #[arg(long, default_value_t = 65536)]
+    batch_bytes: usize,
+    /// Requests in flight on each connection.
+    #[arg(long, default_value_t = 8)]
+    in_flight: usize,
+    #[arg(long, default_value_t = 2048)]
+    mib: u64,
+}
+
+impl TopicOptions {
+    fn target(&self) -> Result<Target<'_>> {
+        let address: SocketAddr = self.bootstrap.to_socket_addrs()?.next().context("the bootstrap has no address")?;
+        let &Self { pid, partitions, connections, .. } = self;
+        Ok(Target { address, pid, topic: &self.topic, partitions, connections: connections.max(1) })
+    }
+
+    fn new_topic(&self) -> Result<Target<'_>> {
+        let target = self.target()?;
+        Connection::open(target.address)?.create_topic(&self.topic, self.partitions, &[])?;
+        Ok(target)
+    }
+}
+
+impl ProduceOptions {
+    fn load(&self) -> ProduceLoad {
+        let &Self { record_bytes, batch_bytes, in_flight, mib, .. } = self;
+        ProduceLoad { record_bytes, batch_bytes, in_flight: in_flight.max(1), total_bytes: mib << 20 }
+    }
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Produce(options) => {
+            println!("{}", load::produce(&options.topic.new_topic()?, options.load())?.summary());
+        }
+        Command::Fetch(options) => println!("{}", load::fetch(&options.target()?)?.summary()),
+        Command::Tail(options) => {
+            println!("{}", load::tail(&options.topic.new_topic()?, options.load())?.summary());
+        }
+        Command::Latency { topic, record_bytes, records } => {
+            let latencies = load::latency(&topic.new_topic()?, record_bytes, records)?;
+            for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
+                println!("{name} {:?}", percentile(&latencies, share));
+            }
+        }
+        Command::Delete(options) => Connection::open(options.target()?.address)?.delete_topic(&options.topic)?,
+        Command::SideBySide(options) => side_by_side::run(&options)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! The two brokers as child processes: started on a fresh directory, paused while the other is measured, stopped.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::connection::Connection;
+use crate::load;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Ottla,
+    Kafka,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Ottla => "Ottla",
+            Kind::Kafka => "Apache Kafka",
+        }
+    }
+}
+
+/// Where the programs are, and where their data goes.
+pub struct Programs {
+    pub ottla: PathBuf,
+    pub kafka_jars: PathBuf,
+    pub data: PathBuf,
+}
+
+/// What kafka-server-start.sh gives the JVM when nobody says otherwise.
+const JVM_DEFAULTS: [&str; 6] = [
+    "-Xmx1G",
+    "-Xms1G",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
+
+const LOG4J: &str = "Configuration:
+  Appenders:
+    Console: {name: C, PatternLayout: {pattern: '[%d] %p %m (%c)%n'}}
+  Loggers:
+    Root: {level: WARN, AppenderRef: {ref: C}}
+";
+
+/// Any cluster id will do: sixteen bytes in base64.
+const CLUSTER_ID: &str = "b3R0bGEtYmVuY2htYXJrcw";
+/// Deleted topics leave the disk after a second, not a minute, so that rounds don't add up.
+const DELETE_DELAY: &str = "log.segment.delete.delay.ms=1000";
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub struct Broker {
+    pub kind: Kind,
+    pub address: SocketAddr,
+    /// From the start of the process to the first acknowledged record.
+    pub first_ack: Duration,
+    child: Child,
+    home: TempDir,
+}
+
+impl Broker {
+    /// Starts on a fresh directory and returns when a record was acknowledged. What comes before is not timed.
+    pub fn start(kind: Kind, programs: &Programs) -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("ottla-load-").tempdir_in(&programs.data)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let mut command = match kind {
+            Kind::Ottla => ottla(&programs.ottla, home.path(), address),
+            Kind::Kafka => kafka(&programs.kafka_jars, home.path(), address)?,
+        };
+        let log = File::create(home.path().join("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(home.path());
+        let started = Instant::now();
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        let mut broker = Self { kind, address, first_ack: Duration::ZERO, child, home };
+        broker.await_first_ack(started).with_context(|| broker.log_tail())?;
+        broker.first_ack = started.elapsed();
+        Ok(broker)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Takes the broker off the CPU; its memory, code cache and connections stay as they are.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Deletes a topic, waits until its files are gone and what is dirty is on disk: nothing of it burdens what follows.
+    pub fn delete_topic(&self, topic: &str) -> Result<()> {
+        Connection::open(self.address)?.delete_topic(topic)?;
+        let deadline = Instant::now() + DELETE_TIMEOUT;
+        let data = self.home.path().join("data");
+        let prefix = format!("{topic}-");
+        loop {
+            let left = fs::read_dir(&data)?.flatten().any(|e| e.file_name().to_string_lossy().starts_with(&prefix));
+            if !left {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "{} keeps the files of deleted topic {topic}", self.kind.name());
+            sleep(Duration::from_millis(50));
+        }
+        Ok(rustix::fs::syncfs(File::open(data)?)?)
+    }
+
+    /// A connection, a topic, a record. Each attempt has its own topic, as one that failed may have left its behind.
+    fn await_first_ack(&mut self, started: Instant) -> Result<()> {
+        for attempt in 0.. {
+            let topic = format!("first-{attempt}");
+            let served = Connection::open(self.address).and_then(|mut connection| {
+                connection.create_topic(&topic, 1, &[])?;
+                load::produce_one(&mut connection, &topic)
+            });
+            match served {
+                Ok(()) => break,
+                Err(error) if started.elapsed() > START_TIMEOUT => return Err(error.context("it does not serve")),
+                Err(_) => {}
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!("{}, whose log ends:\n{}", self.kind.name(), lines[lines.len().saturating_sub(20)..].join("\n"))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // A paused process takes no SIGTERM. Failing means that it is gone already.
+        let _ = self.resume();
+        let _ = self.signal(Signal::TERM);
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn ottla(program: &Path, home: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new(program);
+    command.arg("serve");
+    command.args(["--override", &format!("listeners=PLAINTEXT://{address}")]);
+    command.args(["--override", &format!("log.dirs={}", home.join("data").display())]);
+    command.args(["--override", DELETE_DELAY]);
+    command
+}
+
+/// One node in both roles, with Kafka's defaults but for what a pause of minutes and a single node ask for.
+fn kafka(jars: &Path, home: &Path, address: SocketAddr) -> Result<Command> {
+    let controller = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let data = home.join("data");
+    let properties = home.join("server.properties");
+    let text = format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.bootstrap.servers={controller}\n\
+         listeners=PLAINTEXT://{address},CONTROLLER://{controller}\n\
+         advertised.listeners=PLAINTEXT://{address}\n\
+         controller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         log.dirs={}\n\
+         broker.session.timeout.ms=3600000\n\
+         {DELETE_DELAY}\n\
+         log.initial.task.delay.ms=1000\n",
+        data.display()
+    );
+    fs::write(&properties, text)?;
+    fs::write(home.join("log4j2.yaml"), LOG4J)?;
+    let java = |main_class: &str| {
+        let mut command = Command::new("java");
+        command.args(JVM_DEFAULTS).arg("-Djava.awt.headless=true");
+        command.arg(format!("-Dlog4j2.configurationFile={}", home.join("log4j2.yaml").display()));
+        command.arg("-cp").arg(jars.join("*")).arg(main_class);
+        command
+    };
+    let mut format = java("kafka.tools.StorageTool");
+    format.args(["format", "--standalone", "-t", CLUSTER_ID, "-c"]).arg(&properties);
+    let output = format.output().context("running java")?;
+    ensure!(output.status.success(), "formatting failed: {}", String::from_utf8_lossy(&output.stderr));
+    let mut serve = java("kafka.Kafka");
+    serve.arg(&properties);
+    Ok(serve)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

@@ -1,0 +1,195 @@
+//! librdkafka as a client: sends the known records, and checks that a topic holds exactly them.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::records;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one record's acknowledgement said.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    pub partition: i32,
+    pub offset: i64,
+    pub number: u64,
+}
+
+/// Collects acknowledgements, in the order they come, and failures.
+#[derive(Default)]
+pub struct Acks {
+    pub acked: Mutex<Vec<Ack>>,
+    pub failed: Mutex<Vec<String>>,
+}
+
+impl ClientContext for Acks {}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = Box<u64>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: Box<u64>) {
+        match result {
+            Ok(message) => {
+                let ack = Ack { partition: message.partition(), offset: message.offset(), number: *number };
+                self.acked.lock().unwrap().push(ack);
+            }
+            Err((error, _)) => self.failed.lock().unwrap().push(format!("record {number}: {error}")),
+        }
+    }
+}
+
+pub fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ThreadedProducer<Acks> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("linger.ms", "5");
+    for (key, value) in settings {
+        config.set(*key, *value);
+    }
+    config.create_with_context(Acks::default()).unwrap()
+}
+
+/// Sends `record`, and again while the queue is full.
+pub fn send(producer: &ThreadedProducer<Acks>, mut record: BaseRecord<'_, Vec<u8>, Vec<u8>, Box<u64>>) {
+    while let Err((error, unsent)) = producer.send(record) {
+        assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+        record = unsent;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Sends records 0..count to a topic that may not exist yet, record i to partition i % partitions.
+pub fn produce(bootstrap: &str, topic: &str, settings: &[(&str, &str)], partitions: u64, base_ms: i64, count: u64) {
+    let producer = producer(bootstrap, settings);
+    for i in 0..count {
+        let (key, value) = (records::key(i), records::value(i));
+        let mut record = BaseRecord::with_opaque_to(topic, Box::new(i))
+            .partition((i % partitions) as i32)
+            .timestamp(base_ms + i as i64)
+            .headers(records::owned_headers(i));
+        record.key = key.as_ref();
+        record.payload = value.as_ref();
+        send(&producer, record);
+    }
+    producer.flush(PATIENCE).unwrap();
+    let failed = producer.context().failed.lock().unwrap();
+    assert!(failed.is_empty(), "{failed:?}");
+    let acked = producer.context().acked.lock().unwrap();
+    assert_eq!(acked.len() as u64, count, "acknowledgements");
+    if !settings.contains(&("acks", "0")) {
+        for ack in acked.iter() {
+            assert_eq!(ack.offset as u64, ack.number / partitions, "record {}'s offset", ack.number);
+        }
+    }
+}
+
+fn consumer(bootstrap: &str) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    // It refuses to assign without a group, though nothing is ever asked of one.
+    config.set("bootstrap.servers", bootstrap).set("group.id", "none").set("enable.auto.commit", "false");
+    config.set("enable.auto.offset.store", "false").set("auto.offset.reset", "error").set("check.crcs", "true");
+    config.set("fetch.wait.max.ms", "100").set("allow.auto.create.topics", "false");
+    config.create().unwrap()
+}
+
+fn partition_count(consumer: &BaseConsumer, topic: &str) -> i32 {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    metadata.topics()[0].partitions().len() as i32
+}
+
+/// The end offset of each partition, once they sum up to at least `count`: acks=0 may still be under way.
+fn await_ends(consumer: &BaseConsumer, topic: &str, count: u64) -> Vec<i64> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let watermarks = |partition| consumer.fetch_watermarks(topic, partition, PATIENCE).unwrap();
+        let (starts, ends): (Vec<_>, Vec<_>) = (0..partition_count(consumer, topic)).map(watermarks).unzip();
+        assert!(starts.iter().all(|start| *start == 0), "{topic} begins at {starts:?}");
+        if ends.iter().sum::<i64>() as u64 >= count {
+            return ends;
+        }
+        assert!(Instant::now() < deadline, "only {ends:?} of {count} records of {topic} arrived");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Calls `each` with every record of a topic of at least `count` records, partition by partition in offset order but
+/// interleaved. Returns the end offset of each partition.
+pub fn read_all(bootstrap: &str, topic: &str, count: u64, mut each: impl FnMut(&BorrowedMessage<'_>)) -> Vec<i64> {
+    let consumer = consumer(bootstrap);
+    let ends = await_ends(&consumer, topic, count);
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..ends.len() {
+        assignment.add_partition_offset(topic, partition as i32, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assignment).unwrap();
+    let total: i64 = ends.iter().sum();
+    let deadline = Instant::now() + PATIENCE;
+    for seen in 0..total {
+        each(&next(&consumer, deadline).unwrap_or_else(|| panic!("read only {seen} of {total} records of {topic}")));
+    }
+    ends
+}
+
+fn next(consumer: &BaseConsumer, deadline: Instant) -> Option<BorrowedMessage<'_>> {
+    while Instant::now() < deadline {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            return Some(message.unwrap());
+        }
+    }
+    None
+}
+
+/// Checks that the topic holds exactly records 0..count, from the beginning, from the middle and by time.
+pub fn verify(bootstrap: &str, topic: &str, base_ms: i64, count: u64) {
+    let consumer = consumer(bootstrap);
+    let partitions = partition_count(&consumer, topic) as u64;
+    let mut next_offset = vec![0; partitions as usize];
+    let ends = read_all(bootstrap, topic, count, |message| {
+        let partition = message.partition() as u64;
+        let offset = next_offset[partition as usize];
+        records::check(message, partition + offset as u64 * partitions, base_ms, offset);
+        next_offset[partition as usize] += 1;
+    });
+    assert_eq!(ends.iter().sum::<i64>() as u64, count, "{topic}: number of records");
+
+    for (partition, end) in ends.into_iter().enumerate() {
+        for offset in [end / 3, end / 2 + 1, end - 1] {
+            expect_at(&consumer, topic, partition as u64, partitions, base_ms, offset);
+        }
+    }
+    for i in [0, count / 4, count / 2 + 1, count - partitions] {
+        for (partition, offset) in offsets_at(&consumer, topic, partitions, base_ms + i as i64) {
+            // The first record of this partition whose number is at least i.
+            let expected = (i + partitions - 1 - partition) / partitions;
+            assert_eq!(offset, Offset::Offset(expected as i64), "{topic}-{partition} at the time of record {i}");
+            expect_at(&consumer, topic, partition, partitions, base_ms, expected as i64);
+        }
+    }
+    for (partition, offset) in offsets_at(&consumer, topic, partitions, base_ms + count as i64) {
+        assert_eq!(offset, Offset::End, "{topic}-{partition} after the last record");
+    }
+}
+
+fn offsets_at(consumer: &BaseConsumer, topic: &str, partitions: u64, timestamp_ms: i64) -> Vec<(u64, Offset)> {
+    let mut query = TopicPartitionList::new();
+    for partition in 0..partitions {
+        query.add_partition_offset(topic, partition as i32, Offset::Offset(timestamp_ms)).unwrap();
+    }
+    let found = consumer.offsets_for_times(query, PATIENCE).unwrap();
+    found.elements().iter().map(|element| (element.partition() as u64, element.offset())).collect()
+}
+
+/// Reads on from `offset` and checks the next few records.
+fn expect_at(consumer: &BaseConsumer, topic: &str, partition: u64, partitions: u64, base_ms: i64, offset: i64) {
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, partition as i32, Offset::Offset(offset)).unwrap();
+    consumer.assign(&assignment).unwrap();
+    let message = next(consumer, Instant::now() + PATIENCE).expect("a record");
+    records::check(&message, partition + offset as u64 * partitions, base_ms, offset);
+}

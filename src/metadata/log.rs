@@ -1,0 +1,225 @@
+//! `__cluster_metadata-0` as a log: reading all that it (and its newest snapshot) says, appending what one leader writes,
+//! and the `quorum-state` file beside it. What records mean is in `delta.rs`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ottla_storage::batch::{self, BatchBuilder, BatchError, BatchHeader, Compression};
+use ottla_storage::io::Io;
+use ottla_storage::log::{AppendError, Log, LogConfig, LogManager, LogSlice};
+use ottla_storage::validate::ValidBatch;
+use uuid::Uuid;
+
+use super::control::{self, ControlRecord, KeyValue};
+use super::records::{Record, WriteLevels};
+
+pub const TOPIC: &str = "__cluster_metadata";
+/// Kafka's Uuid.METADATA_TOPIC_ID.
+pub const TOPIC_ID: Uuid = Uuid::from_u128(1);
+const QUORUM_STATE_FILE: &str = "quorum-state";
+/// What is read from the log in one go.
+const READ_BYTES: usize = 1 << 20;
+/// What one compressed batch may become.
+const BATCH_LIMIT_BYTES: usize = 64 << 20;
+
+/// One record of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    Data(Record),
+    Control(ControlRecord),
+}
+
+/// Settings of the log: kept whole, and on disk before anybody hears of it.
+fn log_config() -> LogConfig {
+    LogConfig { delete: false, compact: false, retention_ms: -1, flush_messages: 1, ..LogConfig::default() }
+}
+
+/// The log, and the epoch in which this process writes it.
+pub struct MetadataLog {
+    log: Arc<Log>,
+    io: Io,
+    epoch: i32,
+}
+
+impl MetadataLog {
+    /// Finds the log or makes it. Blocking.
+    pub fn open(logs: &LogManager, now_ms: i64) -> anyhow::Result<MetadataLog> {
+        let log = match logs.get(TOPIC, 0) {
+            Some(log) => {
+                log.update_config(log_config());
+                log
+            }
+            None => logs.create(TOPIC, 0, Some(TOPIC_ID), log_config(), now_ms)?,
+        };
+        let epoch = log.latest_epoch().map_or(0, |entry| entry.epoch);
+        Ok(MetadataLog { log, io: logs.io().clone(), epoch })
+    }
+
+    pub fn end_offset(&self) -> i64 {
+        self.log.log_end_offset()
+    }
+
+    /// Visits every record in order, beginning with the newest snapshot if there is one.
+    pub async fn replay(&self, mut visit: impl FnMut(i64, Entry) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let mut next = self.log.log_start_offset();
+        if let Some((end_offset, path)) = newest_snapshot(&self.io, &self.log.dir())? {
+            let content = self.io.read_small(&path)?.context("the snapshot vanished")?;
+            let mut complete = false;
+            let mut visit = |offset, entry| {
+                complete |= entry == Entry::Control(ControlRecord::SnapshotFooter);
+                visit(offset, entry)
+            };
+            visit_batches(&content, 0, &mut visit).with_context(|| format!("snapshot {}", path.display()))?;
+            if !complete {
+                bail!("snapshot {} has no footer", path.display());
+            }
+            next = end_offset;
+        }
+        if next < self.log.log_start_offset() {
+            bail!("records {next} to {} are neither in the log nor in a snapshot", self.log.log_start_offset());
+        }
+        while next < self.log.log_end_offset() {
+            let read = match self.log.read(next, self.log.log_end_offset(), READ_BYTES, true).await? {
+                Ok(read) => read,
+                Err(range) => bail!("offset {next} is not in the log: {range:?}"),
+            };
+            let mut content = Vec::with_capacity(read.bytes);
+            for slice in read.slices {
+                match slice {
+                    LogSlice::Memory(bytes) => content.extend_from_slice(&bytes),
+                    LogSlice::File(file) => content.extend_from_slice(&file.file.read_at(file.pos, file.len).await?),
+                }
+            }
+            let reached = visit_batches(&content, next, &mut visit)
+                .with_context(|| format!("the metadata log in {}", self.log.dir().display()))?;
+            if reached <= next {
+                bail!("the metadata log ends at {next} and not at {}", self.log.log_end_offset());
+            }
+            next = reached;
+        }
+        Ok(())
+    }
+
+    /// Becomes leader of the next epoch, and says so in `quorum-state` and then in the log. `first`: what else belongs
+    /// into the first batch of a new log.
+    pub async fn lead(
+        &mut self,
+        node_id: i32,
+        kraft_version: i16,
+        first: Vec<KeyValue>,
+        now_ms: i64,
+    ) -> anyhow::Result<()> {
+        let path = self.log.dir().join(QUORUM_STATE_FILE);
+        let voted = match self.io.read_small(&path)? {
+            Some(content) => quorum_epoch(&content).with_context(|| format!("{} is not valid", path.display()))?,
+            None => 0,
+        };
+        self.epoch = self.epoch.max(voted) + 1;
+        self.io.write_atomic(&path, quorum_state(node_id, self.epoch, kraft_version).as_bytes())?;
+        let mut batch = BatchBuilder::new(Compression::None).control(true);
+        for (key, value) in [vec![control::leader_change(node_id)], first].concat() {
+            batch.record(now_ms, Some(&key), Some(&value), &[]);
+        }
+        self.append_batch(batch, now_ms).await?;
+        Ok(())
+    }
+
+    /// Waits until all that was appended is safe.
+    pub async fn written(&self) -> ottla_storage::Result<()> {
+        self.log.written(self.log.log_end_offset()).await
+    }
+
+    /// Appends the records as one batch: all of them survive from when this returns, or none.
+    pub async fn append(&self, records: &[Record], levels: WriteLevels, now_ms: i64) -> Result<(), AppendError> {
+        let mut batch = BatchBuilder::new(Compression::None);
+        for record in records {
+            batch.record(now_ms, None, Some(&record.encode(record.version(levels))), &[]);
+        }
+        self.append_batch(batch, now_ms).await
+    }
+
+    async fn append_batch(&self, batch: BatchBuilder, now_ms: i64) -> Result<(), AppendError> {
+        let bytes = batch.build(self.log.log_end_offset(), self.epoch);
+        let header = BatchHeader::read(&bytes).expect("a batch that was just built");
+        let valid = ValidBatch { header, bytes: (&*bytes).into(), log_append_time: -1 };
+        let appended = self.log.append(&valid, self.epoch, now_ms)?;
+        Ok(self.log.written(appended.last_offset + 1).await?)
+    }
+}
+
+/// Visits the records of `content` (batches, the last of which may be cut short) from offset `from` on; returns the offset after the last.
+pub fn visit_batches(
+    content: &[u8],
+    from: i64,
+    visit: &mut dyn FnMut(i64, Entry) -> anyhow::Result<()>,
+) -> anyhow::Result<i64> {
+    let mut next = from;
+    for item in batch::batches(content) {
+        let (_, header, bytes) = match item {
+            Err(BatchError::Truncated { .. }) => break,
+            item => item?,
+        };
+        batch::verify_crc(bytes)?;
+        let records = batch::records_bytes(bytes, BATCH_LIMIT_BYTES)?;
+        for record in batch::records(&header, &records) {
+            let record = record?;
+            if record.offset < from {
+                continue;
+            }
+            let decoded = if header.is_control() {
+                control::decode(record.key, record.value).map(Entry::Control)
+            } else {
+                Record::decode(record.value.unwrap_or_default()).map(|(record, _)| Entry::Data(record))
+            };
+            let at_offset = || format!("the record at offset {}", record.offset);
+            visit(record.offset, decoded.with_context(at_offset)?).with_context(at_offset)?;
+        }
+        next = header.next_offset();
+    }
+    Ok(next)
+}
+
+/// `<end offset>-<epoch>.checkpoint` with the largest end offset: it holds the state that all records below add up to.
+fn newest_snapshot(io: &Io, dir: &Path) -> ottla_storage::Result<Option<(i64, PathBuf)>> {
+    let names = io.list(dir)?;
+    let parse = |name: &String| {
+        let (offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
+        Some((offset.parse::<i64>().ok()?, epoch.parse::<i32>().ok()?))
+    };
+    let newest = names.iter().filter_map(|name| Some((parse(name)?, name))).max();
+    Ok(newest.map(|((offset, _), name)| (offset, dir.join(name))))
+}
+
+/// Kafka's file, in the layout that goes with the log's kraft.version.
+fn quorum_state(leader_id: i32, epoch: i32, kraft_version: i16) -> String {
+    if kraft_version == 0 {
+        return format!(
+            r#"{{"clusterId":"","leaderId":{leader_id},"leaderEpoch":{epoch},"votedId":-1,"appliedOffset":0,"currentVoters":[{{"voterId":{leader_id}}}],"data_version":0}}"#
+        );
+    }
+    format!(
+        r#"{{"leaderId":{leader_id},"leaderEpoch":{epoch},"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}}"#
+    )
+}
+
+fn quorum_epoch(content: &[u8]) -> anyhow::Result<i32> {
+    let state: serde_json::Value = serde_json::from_slice(content)?;
+    let epoch = state["leaderEpoch"].as_i64().context("no leaderEpoch")?;
+    Ok(epoch.try_into()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quorum_state_is_what_kafka_writes() {
+        let kafka = r#"{"leaderId":1,"leaderEpoch":4,"votedId":-1,"votedDirectoryId":"AAAAAAAAAAAAAAAAAAAAAA","data_version":1}"#;
+        assert_eq!(quorum_state(1, 4, 1), kafka);
+        assert_eq!(quorum_epoch(kafka.as_bytes()).unwrap(), 4);
+        assert_eq!(quorum_epoch(quorum_state(1, 7, 0).as_bytes()).unwrap(), 7);
+        assert!(quorum_epoch(b"{}").is_err());
+        assert!(quorum_epoch(b"").is_err());
+    }
+}
