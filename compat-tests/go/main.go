@@ -120,6 +120,17 @@ func produce(ctx context.Context, bootstrap, topic string, codec kgo.Compression
 	for i := int64(0); i < count; i++ {
 		check(<-failures)
 	}
+	// acks=0 may still be under way, and closing the client would lose it.
+	for sum(listOffsets(ctx, client, topic, partitions, -1)) < count {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func sum(offsets []int64) (total int64) {
+	for _, offset := range offsets {
+		total += offset
+	}
+	return total
 }
 
 // listOffsets answers each partition's offset for a time; -1 means the end, -2 the beginning.
@@ -180,16 +191,6 @@ func verify(ctx context.Context, bootstrap, topic string, baseMs, count int64) {
 	client := newClient(bootstrap)
 	defer client.Close()
 	partitions := partitionCount(ctx, client, topic)
-	sum := func(offsets []int64) (total int64) {
-		for _, offset := range offsets {
-			total += offset
-		}
-		return total
-	}
-	// acks=0 may still be under way.
-	for sum(listOffsets(ctx, client, topic, partitions, -1)) < count {
-		time.Sleep(20 * time.Millisecond)
-	}
 	ends := listOffsets(ctx, client, topic, partitions, -1)
 	require(sum(ends) == count, "%s ends at %v", topic, ends)
 	require(sum(listOffsets(ctx, client, topic, partitions, -2)) == 0, "%s does not begin at 0", topic)
