@@ -198,6 +198,14 @@ fn five_thousand_idle_connections_cost_less_than_4_kib_each() {
     let each = broker.rss_bytes().saturating_sub(before) / CONNECTIONS;
     println!("an idle connection costs {each} bytes; the broker has {} KiB", broker.rss_bytes() / 1024);
     assert!(each < 4096, "{each} bytes");
+
+    // Announcing 100 MB costs no more, until it is sent.
+    let before = broker.rss_bytes();
+    clients.iter_mut().for_each(|client| client.write_all(&(100i32 << 20).to_be_bytes()).unwrap());
+    std::thread::sleep(Duration::from_millis(500));
+    let each = broker.rss_bytes().saturating_sub(before) / CONNECTIONS;
+    println!("one that announced 100 MB costs {each} bytes more");
+    assert!(each < 8192, "{each} bytes");
     broker.assert_serves();
 }
 

@@ -123,12 +123,13 @@ impl<D: Dispatch> Connection<D> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.run_requests(cx);
         loop {
-            self.start_requests(cx);
+            let has_memory = self.start_requests(cx).is_ready();
             self.send(cx);
             if self.is_over() {
                 return Poll::Ready(self.end.take().expect("over means that there is an end"));
             }
-            if self.frames.is_whole() && self.may_start() && self.grant.is_some() {
+            // What was sent has made room for the next answer.
+            if has_memory && self.frames.is_whole() && self.may_start() {
                 continue;
             }
             if !self.wants_input() || self.receive(cx).is_pending() {
@@ -158,22 +159,14 @@ impl<D: Dispatch> Connection<D> {
         }
     }
 
-    /// Starts the requests that have arrived, as far as order and bounds allow.
-    fn start_requests(&mut self, cx: &mut Context<'_>) {
-        while self.may_start() {
-            let size = match self.frames.announced() {
-                Ok(Some(size)) if self.frames.is_whole() => size,
-                Ok(_) => return,
-                Err(error) => return self.refuse(error.to_string()),
-            };
-            if self.grant.is_none() {
-                self.grant = self.memory.take(size, cx);
-            }
-            let Some(grant) = self.grant.take() else { return };
-            let frame = match self.frames.next() {
-                Ok(frame) => frame.expect("a whole frame"),
-                Err(error) => return self.refuse(error.to_string()),
-            };
+    /// Starts the requests that have arrived, as far as order and bounds allow. Pending: the next waits for memory.
+    fn start_requests(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.may_start()
+            && self.frames.is_whole()
+            && let Ok(Some(size)) = self.frames.announced()
+        {
+            let Some(grant) = self.grant.take().or_else(|| self.memory.take(size, cx)) else { return Poll::Pending };
+            let Ok(Some(frame)) = self.frames.take_frame() else { break };
             match (self.dispatch)(&self.peer, frame) {
                 Ok(started) => {
                     let request = Request::new(started, grant);
@@ -183,9 +176,10 @@ impl<D: Dispatch> Connection<D> {
                         self.held = Some(request);
                     }
                 }
-                Err(reason) => return self.refuse(reason),
+                Err(reason) => self.refuse(reason),
             }
         }
+        Poll::Ready(())
     }
 
     /// The next request may start: it would not overlap with one that runs alone, and the bounds are kept.

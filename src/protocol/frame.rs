@@ -50,7 +50,7 @@ impl FrameBuffer {
     }
 
     /// The next frame, without its size, if it is whole.
-    pub fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+    pub fn take_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         match self.announced()? {
             Some(size) if self.buf.len() - SIZE_BYTES >= size => {
                 self.buf.advance(SIZE_BYTES);
@@ -98,22 +98,22 @@ mod tests {
     #[test]
     fn frames_leave_whole_and_in_order() {
         let mut frames = buffer(b"\0\0\0\x03abc\0\0\0\0\0\0\0\x02d");
-        assert_eq!(frames.next().unwrap().as_deref(), Some(&b"abc"[..]));
-        assert_eq!(frames.next().unwrap().as_deref(), Some(&b""[..]));
+        assert_eq!(frames.take_frame().unwrap().as_deref(), Some(&b"abc"[..]));
+        assert_eq!(frames.take_frame().unwrap().as_deref(), Some(&b""[..]));
         assert!(!frames.is_whole());
-        assert_eq!(frames.next(), Ok(None));
+        assert_eq!(frames.take_frame(), Ok(None));
         frames.for_reading().unwrap().extend_from_slice(b"e");
         assert!(frames.is_whole());
-        assert_eq!(frames.next().unwrap().as_deref(), Some(&b"de"[..]));
+        assert_eq!(frames.take_frame().unwrap().as_deref(), Some(&b"de"[..]));
         assert!(frames.is_empty());
     }
 
     #[test]
     fn a_size_out_of_bounds_is_refused() {
-        assert_eq!(buffer(b"\xff\xff\xff\xff").next(), Err(FrameError::Negative(-1)));
+        assert_eq!(buffer(b"\xff\xff\xff\xff").take_frame(), Err(FrameError::Negative(-1)));
         let mut frames = FrameBuffer::new(10);
         frames.for_reading().unwrap().extend_from_slice(&11i32.to_be_bytes());
-        assert_eq!(frames.next(), Err(FrameError::TooLarge { size: 11, max: 10 }));
+        assert_eq!(frames.take_frame(), Err(FrameError::TooLarge { size: 11, max: 10 }));
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn memory_goes_back_when_idle() {
         let mut frames = buffer(b"\0\0\0\x01a\0");
-        frames.next().unwrap();
+        frames.take_frame().unwrap();
         frames.release();
         assert!(frames.buf.capacity() > 0, "half a frame must not be lost");
         frames.buf.advance(1);
