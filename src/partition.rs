@@ -20,11 +20,6 @@ pub use waiters::{ParkedFetch, Waiter, Waiters};
 /// A client's "I don't know the leader epoch".
 const UNKNOWN_EPOCH: i32 = -1;
 
-/// Topics of the broker's own, which ordinary clients may not write to (Kafka's Topic.isInternal).
-pub fn is_internal_topic(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
-}
-
 pub struct Partition {
     pub topic: Arc<str>,
     pub topic_id: Uuid,
@@ -51,7 +46,7 @@ impl Partition {
 
     fn set_leader_epoch(&self, epoch: i32) {
         if self.leader_epoch.swap(epoch, Ordering::AcqRel) != epoch {
-            self.waiters.wake_all();
+            self.waiters.tell_news();
         }
     }
 
@@ -91,7 +86,11 @@ impl Partition {
 
     /// Parks a fetch here until the guard is dropped.
     pub fn park(&self, waiter: &Arc<Waiter>) -> ParkedFetch {
-        self.waiters.park(waiter)
+        let parked = self.waiters.park(waiter);
+        if self.is_deleted() {
+            waiter.tell_news();
+        }
+        parked
     }
 }
 
@@ -158,7 +157,7 @@ impl Partitions {
             partition.deleted.store(true, Ordering::Release);
             // One directory that cannot be renamed must not keep the others.
             result = result.and(self.logs.delete(&partition.topic, partition.index, self.clock.now_ms()));
-            partition.waiters.wake_all();
+            partition.waiters.tell_news();
         }
         result
     }

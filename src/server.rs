@@ -30,9 +30,9 @@ use crate::partition::Partitions;
 const TAIL_BYTES: usize = 64 << 20;
 /// What is in flight when the broker stops gets so long to finish; then its connections are closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
-const TICK: Duration = Duration::from_secs(1);
-/// A clean stop before the broker was registered.
+/// In the clean-shutdown marker of a broker that never registered.
 const NO_BROKER_EPOCH: i64 = -1;
+const TICK: Duration = Duration::from_secs(1);
 /// Descriptors for a few thousand connections and partitions.
 const WANTED_DESCRIPTORS: u64 = 10_000;
 
@@ -43,8 +43,9 @@ pub fn run(config: Config) -> Result<()> {
     check_descriptor_limit();
     let config = Arc::new(config);
     // Ports are taken first: a port in use is then said before any file has been touched.
-    let bound = client_listeners(&config).map(|listener| net::bind(listener, &config)).collect::<Result<Vec<_>>>()?;
-    let logs = LogManager::open(log_options(&config))?;
+    let bound = client_listeners(&config).map(|listener| net::bind(listener, config.socket_receive_buffer_bytes));
+    let bound = bound.collect::<Result<Vec<_>>>()?;
+    let logs = LogManager::open(log_options(&config, Clock.now_ms()))?;
     on_runtime(logs.io().clone(), serve(config, logs.clone(), bound, started))
 }
 
@@ -53,7 +54,7 @@ fn client_listeners(config: &Config) -> impl Iterator<Item = &Listener> {
     config.listeners.iter().filter(|listener| !config.controller_listener_names.contains(&listener.name))
 }
 
-fn log_options(config: &Config) -> LogManagerOptions {
+fn log_options(config: &Config, now_ms: i64) -> LogManagerOptions {
     let mut dirs = config.log_dirs.clone();
     if !dirs.contains(&config.metadata_log_dir) {
         dirs.push(config.metadata_log_dir.clone());
@@ -66,7 +67,7 @@ fn log_options(config: &Config) -> LogManagerOptions {
         tail_bytes: TAIL_BYTES,
         producer_id_expiration_ms: config.producer_id_expiration_ms,
         retention_check_interval_ms: config.log_retention_check_interval_ms as i64,
-        now_ms: Clock.now_ms(),
+        now_ms,
         io: None,
     }
 }
@@ -96,11 +97,11 @@ async fn serve(config: Arc<Config>, logs: Arc<LogManager>, bound: Vec<Bound>, st
 
 /// What a serving broker consists of besides its state.
 struct Running {
+    broker: Arc<Broker>,
     signals: Signals,
     acceptors: Vec<JoinHandle<()>>,
     workers: Workers,
     ticking: JoinHandle<()>,
-    broker_epoch: i64,
 }
 
 async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, started: Instant) -> Result<Running> {
@@ -117,13 +118,12 @@ async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, 
     let acceptors = accept(listeners, config, &limits, &workers);
     let ticking = spawn_local(tick(logs.clone(), broker.clock));
     say_ready(config, &broker, started)?;
-    let broker_epoch = broker.metadata.broker_epoch();
-    Ok(Running { signals, acceptors, workers, ticking, broker_epoch })
+    Ok(Running { broker, signals, acceptors, workers, ticking })
 }
 
 impl Running {
     async fn until_stopped(self, logs: &Arc<LogManager>) -> Result<()> {
-        let Running { mut signals, acceptors, mut workers, ticking, broker_epoch } = self;
+        let Running { broker, mut signals, acceptors, mut workers, ticking } = self;
         signals.next().await;
         tracing::info!("stopping");
         spawn_local(async move {
@@ -134,8 +134,10 @@ impl Running {
         acceptors.iter().for_each(JoinHandle::abort);
         workers.drain().await;
         ticking.abort();
-        let closed = logs.close(broker_epoch).await;
+        let fenced = broker.metadata.close().await;
+        let closed = logs.close(broker.metadata.broker_epoch()).await;
         workers.stop();
+        fenced.context("closing the metadata")?;
         closed.context("closing the log directories")?;
         tracing::info!("stopped");
         Ok(())

@@ -60,7 +60,8 @@ impl Broker {
         drop((client, controller));
 
         let data = directory.path().join("data");
-        fs::write(directory.path().join("server.properties"), properties(port, controller_port, &data, settings)).unwrap();
+        fs::write(directory.path().join("server.properties"), properties(port, controller_port, &data, settings))
+            .unwrap();
         let mut broker = Broker { kind, port, directory, process: None, _turn: turn };
         if kind == Kind::Kafka {
             broker.format_kafka();
@@ -226,6 +227,7 @@ fn properties(port: u16, controller_port: u16, data: &Path, settings: &[(&str, &
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
          log.dirs={}\n\
          offsets.topic.replication.factor=1\n\
+         offsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\n\
          share.coordinator.state.topic.replication.factor=1\n\

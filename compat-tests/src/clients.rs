@@ -113,12 +113,19 @@ fn run(command: Command) -> Output {
     let output = limited.stdin(Stdio::null()).output().unwrap();
     assert!(
         output.status.success(),
-        "{command:?}\nended with {}\n{}{}",
+        "{}\nended with {}\n{}{}",
+        shortened(&format!("{command:?}")),
         output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+        shortened(&String::from_utf8_lossy(&output.stdout)),
+        shortened(&String::from_utf8_lossy(&output.stderr))
     );
     output
+}
+
+/// Enough of a text to see what went wrong: a list of files or a dump can be megabytes.
+fn shortened(text: &str) -> String {
+    const LIMIT: usize = 8_000;
+    if text.len() <= LIMIT { text.to_string() } else { text.chars().take(LIMIT).chain(" ...".chars()).collect() }
 }
 
 fn in_dir(program: &str, directory: &Path, arguments: &[&str]) -> Command {

@@ -30,7 +30,8 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
         return Reply::encode(&refusal, version);
     }
     let image = ctx.broker.metadata.image();
-    Reply::encode(&supported(version, image.features(), image.offset()), version)
+    // Features change only where this broker's registration came after: its offset tells clients which answer is newer.
+    Reply::encode(&supported(version, image.features(), ctx.broker.metadata.broker_epoch()), version)
 }
 
 fn is_served(version: i16) -> bool {

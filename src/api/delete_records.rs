@@ -7,7 +7,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use super::{Reply, RequestContext, decode};
 use crate::error::{ErrorCode, KafkaCode};
 use crate::metadata::Image;
-use crate::partition::is_internal_topic;
+use crate::metadata::topics::is_internal;
 use crate::protocol::wire::TopicRef;
 
 const TO_HIGH_WATERMARK: i64 = -1;
@@ -41,7 +41,7 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
 /// The low watermark after it: with one replica the log's start.
 async fn delete(ctx: &RequestContext, image: &Image, topic: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
     let partition = ctx.broker.partitions.resolve(image, TopicRef::Name(topic), index)?;
-    if is_internal_topic(topic) {
+    if is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException);
     }
     let log = &partition.log;

@@ -11,7 +11,8 @@ use super::{Body, Part, Reply, RequestContext};
 use crate::error::{ErrorCode, KafkaCode};
 use crate::metadata::Image;
 use crate::metadata::image::TOPIC_RESOURCE;
-use crate::partition::{Partition, is_internal_topic};
+use crate::metadata::topics::is_internal;
+use crate::partition::Partition;
 use crate::protocol::produce::{Item, PartitionResult, Position, ProduceRequest, ProduceResponse};
 use crate::protocol::wire::TopicRef;
 
@@ -190,7 +191,7 @@ fn append_one(
         // No transactional id is known here, so none can have been given this producer id.
         return Err(ErrorCode::InvalidProducerIdMapping.into());
     }
-    if is_internal_topic(&partition.topic) && !rules.internal_topics_allowed {
+    if is_internal(&partition.topic) && !rules.internal_topics_allowed {
         return Err(ErrorCode::InvalidTopicException.into());
     }
     if rules.acks_all && !enough_replicas(ctx, image, &partition) {
@@ -216,3 +217,7 @@ fn enough_replicas(ctx: &RequestContext, image: &Image, partition: &Partition) -
     let min_isr = of_topic.and_then(|overrides| overrides.get("min.insync.replicas")?.parse().ok());
     placed.isr.len() as i32 >= min_isr.unwrap_or(ctx.broker.config.min_insync_replicas)
 }
+
+#[cfg(test)]
+#[path = "data_path_tests.rs"]
+mod tests;

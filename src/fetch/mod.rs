@@ -36,45 +36,91 @@ type Answers = Vec<(FetchPartition, PartitionData)>;
 /// have come, or something else has happened to a partition, or the time is over.
 pub async fn fetch(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) -> Answers {
     let deadline = Instant::from_std(broker.clock.monotonic() + limits.max_wait);
-    let (answers, enough) = read_all(broker, limits, wanted).await;
-    if enough || limits.max_wait.is_zero() {
-        return answers;
+    let first = read_all(broker, limits, wanted).await;
+    if first.is_enough(limits) || limits.max_wait.is_zero() {
+        return first.answers;
     }
-    // What little was read is given up, so that a parked fetch keeps no records in memory.
-    let wanted = answers.into_iter().map(|(wanted, _)| wanted).collect::<Vec<_>>();
-    wait_for_data(broker, limits, &wanted, deadline).await;
-    read_all(broker, limits, wanted).await.0
+    let mut wanted = first.give_up();
+    let waiter = Waiter::new();
+    let _parked = park(broker, &wanted, &waiter);
+    loop {
+        waiter.disarm();
+        let read = read_all(broker, limits, wanted).await;
+        if read.is_enough(limits) || waiter.has_news() || Instant::now() >= deadline {
+            return read.answers;
+        }
+        let missing_bytes = limits.min_bytes - read.bytes;
+        wanted = read.give_up();
+        if waiter.arm(missing_bytes) {
+            // Woken or out of time: in both cases the next look decides.
+            let _ = tokio::time::timeout_at(deadline, waiter.woken()).await;
+        }
+    }
 }
 
-/// Reads all partitions in order; true if the answer need not wait for more.
-async fn read_all(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) -> (Answers, bool) {
+/// One entry a partition and one timer in all: nothing runs for a parked fetch until its bytes are written.
+fn park(broker: &Broker, wanted: &[FetchPartition], waiter: &Arc<Waiter>) -> Vec<ParkedFetch> {
     let image = broker.metadata.image();
-    let (mut bytes_left, mut bytes_read) = (limits.max_bytes, 0);
-    // Only partitions that exist can be waited for, and an error of theirs is news.
-    let (mut waits_for_any, mut has_news) = (false, false);
-    let mut answers = Vec::with_capacity(wanted.len());
+    let resolve = |wanted: &FetchPartition| broker.partitions.resolve(&image, wanted.topic.as_ref(), wanted.index);
+    wanted.iter().filter_map(|wanted| Some(resolve(wanted).ok()?.park(waiter))).collect()
+}
+
+/// All partitions, read once.
+struct Reading {
+    answers: Answers,
+    bytes: u64,
+    /// An error, or a diverging epoch, that the client is to know of now.
+    has_news: bool,
+    /// Some partition exists, so that there is something to wait for.
+    may_grow: bool,
+}
+
+impl Reading {
+    fn is_enough(&self, limits: &FetchLimits) -> bool {
+        self.has_news || !self.may_grow || self.bytes >= limits.min_bytes
+    }
+
+    fn news(&mut self, data: PartitionData) -> PartitionData {
+        self.has_news = true;
+        data
+    }
+
+    fn grown(&mut self, data: PartitionData) -> PartitionData {
+        self.may_grow = true;
+        self.bytes += data.records.bytes as u64;
+        data
+    }
+
+    /// Lets go of the records, so that a parked fetch keeps none of them in memory.
+    fn give_up(self) -> Vec<FetchPartition> {
+        self.answers.into_iter().map(|(wanted, _)| wanted).collect()
+    }
+}
+
+async fn read_all(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) -> Reading {
+    let image = broker.metadata.image();
+    let answers = Vec::with_capacity(wanted.len());
+    let mut reading = Reading { answers, bytes: 0, has_news: false, may_grow: false };
+    let mut bytes_left = limits.max_bytes;
     for wanted in wanted {
         let data = match broker.partitions.resolve(&image, wanted.topic.as_ref(), wanted.index) {
             Err(code @ (ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)) => {
                 PartitionData::failed(code.code())
             }
-            resolved => {
-                waits_for_any = true;
+            Err(code) => reading.news(failed(&image, limits, &wanted, code)),
+            Ok(partition) => {
                 let max_bytes = bytes_left.min(wanted.max_bytes.max(0) as usize);
-                let read = match resolved {
-                    Ok(partition) => read_one(&partition, limits, &wanted, max_bytes, bytes_read == 0).await,
-                    Err(code) => Err(code),
-                };
-                let data = read.unwrap_or_else(|code| failed(&image, limits, &wanted, code));
-                has_news |= data.error_code != 0 || data.diverging_epoch.is_some();
-                data
+                match read_one(&partition, limits, &wanted, max_bytes, reading.bytes == 0).await {
+                    Ok(data) if data.diverging_epoch.is_some() => reading.news(data),
+                    Ok(data) => reading.grown(data),
+                    Err(code) => reading.news(failed(&image, limits, &wanted, code)),
+                }
             }
         };
         bytes_left = bytes_left.saturating_sub(data.records.bytes);
-        bytes_read += data.records.bytes as u64;
-        answers.push((wanted, data));
+        reading.answers.push((wanted, data));
     }
-    (answers, !waits_for_any || has_news || bytes_read >= limits.min_bytes)
+    reading
 }
 
 async fn read_one(
@@ -105,8 +151,8 @@ async fn read_one(
     if data.diverging_epoch.is_none() {
         let max_offset = if limits.committed_only { data.last_stable_offset } else { data.high_watermark };
         let read = log.read(wanted.fetch_offset, max_offset, max_bytes, min_one).await;
-        let read = read.map_err(|error| error.kafka_code())?;
-        data.records = read.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)?;
+        data.records =
+            read.map_err(|error| error.kafka_code())?.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)?;
     }
     Ok(data)
 }
@@ -146,49 +192,4 @@ fn leader_hint(image: &Image, wanted: &FetchPartition) -> Option<LeaderHint> {
     };
     let partition = topic.partitions.get(usize::try_from(wanted.index).ok()?)?;
     Some(LeaderHint { leader_id: partition.leader, leader_epoch: partition.leader_epoch })
-}
-
-/// Sleeps until `min_bytes` are readable, or a partition can no longer be read as it could, or the deadline.
-/// One timer and one entry a partition; nothing runs while nothing is written.
-async fn wait_for_data(broker: &Broker, limits: &FetchLimits, wanted: &[FetchPartition], deadline: Instant) {
-    let image = broker.metadata.image();
-    let resolve = |wanted| Some((resolve_wanted(broker, &image, wanted)?, wanted));
-    let partitions = wanted.iter().filter_map(resolve).collect::<Vec<(Arc<Partition>, &FetchPartition)>>();
-    drop(image);
-    let waiter = Waiter::new();
-    let _parked: Vec<ParkedFetch> = partitions.iter().map(|(partition, _)| partition.park(&waiter)).collect();
-    loop {
-        waiter.disarm();
-        let mut available = 0;
-        for (partition, wanted) in &partitions {
-            match readable_bytes(partition, limits, wanted) {
-                Some(bytes) => available += bytes,
-                None => return,
-            }
-        }
-        if available >= limits.min_bytes {
-            return;
-        }
-        let asleep = waiter.arm(limits.min_bytes - available);
-        if asleep && tokio::time::timeout_at(deadline, waiter.woken()).await.is_err() {
-            return;
-        }
-    }
-}
-
-fn resolve_wanted(broker: &Broker, image: &Image, wanted: &FetchPartition) -> Option<Arc<Partition>> {
-    broker.partitions.resolve(image, wanted.topic.as_ref(), wanted.index).ok()
-}
-
-/// The bytes of a partition that count towards min bytes; None if it is to be answered now.
-fn readable_bytes(partition: &Partition, limits: &FetchLimits, wanted: &FetchPartition) -> Option<u64> {
-    let log = &partition.log;
-    let fenced = partition.check_leader_epoch(wanted.current_leader_epoch).is_err();
-    let offset = wanted.fetch_offset;
-    if partition.is_deleted() || fenced || offset < log.log_start_offset() || offset > log.log_end_offset() {
-        return None;
-    }
-    let readable = !limits.committed_only || offset < log.last_stable_offset();
-    let bytes = if readable { log.bytes_from(offset) } else { 0 };
-    Some(bytes.min(wanted.max_bytes.max(0) as u64))
 }

@@ -129,6 +129,7 @@ fn next_epoch(epoch: i32) -> i32 {
 #[derive(Debug)]
 pub struct SessionCache {
     max_sessions: usize,
+    max_bytes: usize,
     state: Mutex<State>,
 }
 
@@ -150,7 +151,7 @@ struct Entry {
 impl SessionCache {
     /// `max_sessions`: max.incremental.fetch.session.cache.slots.
     pub fn new(max_sessions: usize) -> SessionCache {
-        SessionCache { max_sessions, state: Mutex::default() }
+        SessionCache { max_sessions, max_bytes: MAX_BYTES, state: Mutex::default() }
     }
 
     /// The first half of a request: finds or closes its session and says what to read, in order.
@@ -181,7 +182,7 @@ impl SessionCache {
             self.state.lock().remove(id);
             return Ok((Context::Sessionless, Vec::new()));
         }
-        if !self.state.lock().touch(id, &session, now_ms) {
+        if !self.state.lock().touch(id, &session, now_ms, self.max_bytes) {
             return Err(ErrorCode::FetchSessionIdNotFound);
         }
         session.epoch = next_epoch(epoch);
@@ -223,7 +224,7 @@ impl SessionCache {
         if state.sessions.len() >= self.max_sessions && !state.evict_for(partitions, now_ms) {
             return NO_SESSION;
         }
-        if state.bytes + bytes > MAX_BYTES {
+        if state.bytes + bytes > self.max_bytes {
             return NO_SESSION;
         }
         let id = state.unused_id();
@@ -242,11 +243,11 @@ impl State {
     }
 
     /// Notes a use and the size after it; false if that is too much for the cache, and the session is gone.
-    fn touch(&mut self, id: i32, session: &Session, now_ms: i64) -> bool {
+    fn touch(&mut self, id: i32, session: &Session, now_ms: i64, max_bytes: usize) -> bool {
         let Some(entry) = self.sessions.get_mut(&id) else { return true };
         self.bytes = self.bytes - entry.bytes + session.bytes;
         (entry.bytes, entry.partitions, entry.last_used_ms) = (session.bytes, session.partitions.len(), now_ms);
-        let fits = self.bytes <= MAX_BYTES;
+        let fits = self.bytes <= max_bytes;
         if !fits {
             self.remove(id);
         }
@@ -448,13 +449,13 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_whatever_clients_name() {
-        let cache = SessionCache::new(1000);
+        let cache = SessionCache { max_bytes: 1 << 20, ..SessionCache::new(1000) };
         let long_name = |index: i32| {
             let topic = TopicKey::Name("x".repeat(30_000).into());
             FetchPartition { topic, ..want(index, 0) }
         };
         let id = new_session(&cache, 1, NOW);
-        let flood = (0..3000).map(long_name).collect();
+        let flood = (0..40).map(long_name).collect();
         assert_eq!(fetch(&cache, (id, 1), flood, |_| stands_at(0)), Err(ErrorCode::FetchSessionIdNotFound));
         assert_eq!(cache.state.lock().bytes, 0);
     }

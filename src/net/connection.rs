@@ -135,6 +135,9 @@ impl<D: Dispatch> Connection<D> {
                 break;
             }
         }
+        if self.in_flight.is_empty() && self.output.is_empty() {
+            self.frames.release_large();
+        }
         while let Poll::Ready(idle) = self.idle.poll(cx, &mut self.active) {
             match idle {
                 Idle::Rest => self.release(),
@@ -263,8 +266,8 @@ impl<D: Dispatch> Connection<D> {
         Poll::Ready(())
     }
 
+    /// Memory is asked for as soon as a frame's size is known, then readiness waited for.
     fn try_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.stream.poll_read_ready(cx))?;
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         if self.grant.is_none()
             && let Some(size) = self.frames.announced().map_err(invalid)?
@@ -274,6 +277,7 @@ impl<D: Dispatch> Connection<D> {
                 None => return Poll::Pending,
             }
         }
+        ready!(self.stream.poll_read_ready(cx))?;
         let buf = self.frames.for_reading().map_err(invalid)?;
         pin!(self.stream.read_buf(buf)).poll(cx)
     }

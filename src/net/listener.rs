@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::limits::ConnectionLimits;
 use super::worker::{Accepted, WorkerHandle};
 use crate::api::Peer;
-use crate::config::{Config, Listener};
+use crate::config::Listener;
 
 /// How long to wait for descriptors or memory to come back before accepting again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,8 +25,8 @@ pub struct Bound {
     socket: Socket,
 }
 
-/// Binds a listener of the configuration. An error names the listener, and says how to mend it.
-pub fn bind(listener: &Listener, config: &Config) -> anyhow::Result<Bound> {
+/// Binds a listener of the configuration (`receive_buffer_bytes`: -1 is the system's default). An error names the listener, and says how to mend it.
+pub fn bind(listener: &Listener, receive_buffer_bytes: i32) -> anyhow::Result<Bound> {
     let Listener { name, host, port, .. } = listener;
     let what = || format!("listener {name}://{host}:{port}");
     let candidates: Vec<SocketAddr> = if host.is_empty() {
@@ -36,7 +36,7 @@ pub fn bind(listener: &Listener, config: &Config) -> anyhow::Result<Bound> {
     };
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in candidates {
-        match bind_to(address, config.socket_receive_buffer_bytes) {
+        match bind_to(address, receive_buffer_bytes) {
             Ok(socket) => {
                 let address = socket.local_addr()?.as_socket().context("an internet address")?;
                 return Ok(Bound { name: name.as_str().into(), address, socket });

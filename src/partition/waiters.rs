@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use ottla_storage::log::WriteObserver;
 use parking_lot::Mutex;
@@ -15,12 +15,17 @@ const NOT_ARMED: i64 = i64::MAX / 2;
 #[derive(Debug)]
 pub struct Waiter {
     missing_bytes: AtomicI64,
+    has_news: AtomicBool,
     notify: Notify,
 }
 
 impl Waiter {
     pub fn new() -> Arc<Waiter> {
-        Arc::new(Waiter { missing_bytes: AtomicI64::new(NOT_ARMED), notify: Notify::new() })
+        Arc::new(Waiter {
+            missing_bytes: AtomicI64::new(NOT_ARMED),
+            has_news: AtomicBool::new(false),
+            notify: Notify::new(),
+        })
     }
 
     /// Starts to count, before the caller looks how much is there: what is written from here on is either seen by the
@@ -33,6 +38,17 @@ impl Waiter {
     pub fn arm(&self, bytes: u64) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(NOT_ARMED).min(NOT_ARMED);
         self.missing_bytes.fetch_sub(NOT_ARMED - bytes, Ordering::SeqCst) > NOT_ARMED - bytes
+    }
+
+    /// Something other than data has changed: the leader epoch, or the topic is deleted.
+    pub fn has_news(&self) -> bool {
+        self.has_news.load(Ordering::SeqCst)
+    }
+
+    /// The fetch is to answer now, whatever there is.
+    pub fn tell_news(&self) {
+        self.has_news.store(true, Ordering::SeqCst);
+        self.notify.notify_one();
     }
 
     pub async fn woken(&self) {
@@ -69,10 +85,9 @@ impl Waiters {
         ParkedFetch { waiters: self.clone(), id }
     }
 
-    /// Something other than data has changed (the leader epoch, the topic was deleted): every fetch looks again.
-    pub fn wake_all(&self) {
+    pub fn tell_news(&self) {
         for waiter in self.parked.lock().by_id.values() {
-            waiter.notify.notify_one();
+            waiter.tell_news();
         }
     }
 
@@ -149,11 +164,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changes_wake_all_and_dropped_fetches_leave_nothing_behind() {
+    async fn news_wake_all_and_dropped_fetches_leave_nothing_behind() {
         let (waiters, one, other) = (Arc::new(Waiters::default()), Waiter::new(), Waiter::new());
         let parked = [waiters.park(&one), waiters.park(&other)];
         assert!(one.arm(u64::MAX) && other.arm(1));
-        waiters.wake_all();
+        waiters.tell_news();
+        assert!(one.has_news() && other.has_news());
         assert!(is_woken(&one).await && is_woken(&other).await);
         drop(parked);
         assert_eq!(waiters.len(), 0);

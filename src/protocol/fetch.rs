@@ -246,3 +246,7 @@ impl Pieces {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

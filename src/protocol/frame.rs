@@ -9,6 +9,8 @@ const MIN_READ_BYTES: usize = 4 << 10;
 const UNPROVEN_BYTES: usize = 128 << 10;
 /// The most room kept ready for a frame whose size is not known yet.
 const MAX_READ_AHEAD_BYTES: usize = 256 << 10;
+/// A buffer up to this size stays with a connection between requests; larger ones are too much for thousands of them.
+const KEEP_BYTES: usize = 16 << 10;
 const SIZE_BYTES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,11 +27,13 @@ pub struct FrameBuffer {
     max_bytes: usize,
     /// The size of the largest of the latest frames: the next one probably needs as much.
     expected: usize,
+    /// The size of the allocation behind `buf`, of which it may hold a part only.
+    allocated: usize,
 }
 
 impl FrameBuffer {
     pub fn new(max_bytes: usize) -> FrameBuffer {
-        FrameBuffer { buf: BytesMut::new(), max_bytes, expected: 0 }
+        FrameBuffer { buf: BytesMut::new(), max_bytes, expected: 0, allocated: 0 }
     }
 
     /// The size of the frame that the buffer begins with, once its first four bytes are there.
@@ -69,6 +73,7 @@ impl FrameBuffer {
             None => (self.expected + SIZE_BYTES).clamp(MIN_READ_BYTES, MAX_READ_AHEAD_BYTES),
         };
         self.buf.reserve(want.saturating_sub(have).max(1));
+        self.allocated = self.allocated.max(self.buf.capacity());
         Ok(&mut self.buf)
     }
 
@@ -76,10 +81,19 @@ impl FrameBuffer {
         self.buf.is_empty()
     }
 
-    /// Gives the memory back if nothing is in it.
+    /// Between requests: gives a large buffer back if nothing is in it.
+    pub fn release_large(&mut self) {
+        if self.buf.is_empty() && self.allocated > KEEP_BYTES {
+            self.buf = BytesMut::new();
+            self.allocated = 0;
+        }
+    }
+
+    /// When the connection is idle: gives any buffer back if nothing is in it.
     pub fn release(&mut self) {
         if self.buf.is_empty() {
             self.buf = BytesMut::new();
+            self.allocated = 0;
             self.expected = 0;
         }
     }
@@ -139,5 +153,18 @@ mod tests {
         frames.buf.advance(1);
         frames.release();
         assert_eq!(frames.buf.capacity(), 0);
+    }
+
+    #[test]
+    fn large_buffers_go_back_at_once() {
+        let mut frames = buffer(&[&50_000i32.to_be_bytes()[..], &[0; 50_000]].concat());
+        frames.for_reading().unwrap();
+        frames.next().unwrap();
+        frames.release_large();
+        assert_eq!(frames.buf.capacity(), 0);
+        let mut frames = buffer(b"\0\0\0\x01a");
+        frames.next().unwrap();
+        frames.release_large();
+        assert!(frames.buf.capacity() > 0);
     }
 }

@@ -207,3 +207,7 @@ impl ProduceResponse {
         self.out.buf.freeze()
     }
 }
+
+#[cfg(test)]
+#[path = "produce_tests.rs"]
+mod tests;

@@ -18,4 +18,6 @@ pub mod time_index;
 pub mod validate;
 
 mod error;
+#[cfg(test)]
+mod test_support;
 pub use error::{Error, Result};

@@ -36,7 +36,7 @@ pub fn records_bytes(batch: &[u8], limit_bytes: usize) -> Result<Cow<'_, [u8]>, 
 pub fn records<'a>(header: &BatchHeader, records: &'a [u8]) -> Records<'a> {
     Records {
         cursor: Cursor(records),
-        remaining: i64::from(header.record_count),
+        remaining: i64::from(header.record_count.max(0)),
         base_offset: header.base_offset,
         base_timestamp: header.base_timestamp,
         log_append_time: (header.timestamp_type() == TimestampType::LogAppendTime).then_some(header.max_timestamp),
@@ -71,7 +71,7 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// After the last record: once an error if bytes are left (or the count was negative), then nothing.
+    /// After the last record: once an error if bytes are left , then nothing.
     fn end(&mut self) -> Option<BatchError> {
         let over = std::mem::replace(&mut self.remaining, -1) == -1;
         (!over && !self.cursor.0.is_empty()).then_some(BatchError::Records("bytes are left after the last record"))

@@ -11,7 +11,7 @@ use crate::batch::Compression;
 pub(crate) enum Encoder {
     None(Bounded),
     Gzip(flate2::write::GzEncoder<Bounded>),
-    Snappy(snappy::Writer<Bounded>),
+    Snappy(Box<snappy::Writer<Bounded>>),
     Lz4(Box<FrameEncoder<Bounded>>),
     Zstd(zstd::stream::write::Encoder<'static, Bounded>),
 }
@@ -28,7 +28,7 @@ impl Encoder {
                     .map_or(flate2::Compression::default(), |level| flate2::Compression::new(level.min(9)));
                 Encoder::Gzip(flate2::write::GzEncoder::new(dst, level))
             }
-            Compression::Snappy => Encoder::Snappy(snappy::Writer::new(dst)),
+            Compression::Snappy => Encoder::Snappy(Box::new(snappy::Writer::new(dst))),
             Compression::Lz4 => {
                 // The level chooses how hard to search, not the format; there is one search here.
                 let frame = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
