@@ -149,8 +149,11 @@ mod tests {
         DescribeTopicPartitionsRequest::default().with_topics(topics).with_cursor(cursor)
     }
 
-    /// (topic, its first partition told, how many), and the next cursor.
-    fn told(response: &DescribeTopicPartitionsResponse) -> (Vec<(String, i32, usize)>, Option<(String, i32)>) {
+    /// A topic, the first of its partitions that is told, and how many are.
+    type Told = (String, i32, usize);
+
+    /// What is told, and the next cursor.
+    fn told(response: &DescribeTopicPartitionsResponse) -> (Vec<Told>, Option<(String, i32)>) {
         encodes_at(response, 0);
         let topic = |t: &DescribeTopicPartitionsResponseTopic| {
             let first = t.partitions.first().map_or(-1, |partition| partition.partition_index);

@@ -63,7 +63,7 @@ impl MetadataLog {
     /// Visits every record in order, beginning with the newest snapshot if there is one.
     pub async fn replay(&self, mut visit: impl FnMut(i64, Entry) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut next = self.log.log_start_offset();
-        if let Some((end_offset, path)) = newest_snapshot(&self.io, &self.log.dir())? {
+        if let Some((end_offset, path)) = newest_snapshot(&self.io, self.log.dir())? {
             let content = self.io.read_small(&path)?.context("the snapshot vanished")?;
             let mut complete = false;
             let mut visit = |offset, entry| {

@@ -84,11 +84,14 @@ pub fn check_name(name: &str) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::InvalidTopicException, format!("Topic name is invalid: {fault}")))
 }
 
+/// Says what is wrong with a topic's overrides.
+type CheckConfig = dyn Fn(&BTreeMap<String, String>) -> Result<(), String>;
+
 /// What the broker's settings say about new topics.
 pub struct CreateRules<'a> {
     pub num_partitions: i32,
     pub replication_factor: i16,
-    pub check_config: &'a dyn Fn(&BTreeMap<String, String>) -> Result<(), String>,
+    pub check_config: &'a CheckConfig,
     pub new_id: &'a dyn Fn() -> Uuid,
 }
 

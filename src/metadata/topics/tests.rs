@@ -41,8 +41,11 @@ fn with_config(topic: CreatableTopic, key: &'static str, value: Option<&'static 
     topic.with_configs(vec![config])
 }
 
-fn with_assignments(topic: CreatableTopic, assignments: &[(i32, &[i32])]) -> CreatableTopic {
-    let assignment = |(index, brokers): &(i32, &[i32])| {
+/// A partition and its brokers.
+type Assigned<'a> = (i32, &'a [i32]);
+
+fn with_assignments(topic: CreatableTopic, assignments: &[Assigned<'_>]) -> CreatableTopic {
+    let assignment = |(index, brokers): &Assigned<'_>| {
         CreatableReplicaAssignment::default()
             .with_partition_index(*index)
             .with_broker_ids(brokers.iter().map(|id| BrokerId(*id)).collect())
@@ -141,7 +144,7 @@ fn a_manual_assignment_must_name_live_brokers_for_consecutive_partitions() {
     let empty = "The manual partition assignment includes an empty replica list.";
     let gap = "partitions should be a consecutive 0-based integer sequence";
     let same = "Found multiple manual partition assignments for partition 0";
-    let cases: [(&[(i32, &[i32])], &str); 5] = [
+    let cases: [(&[Assigned<'_>], &str); 5] = [
         (&[(0, &[2])], broker_2),
         (&[(0, &[1, 1])], twice),
         (&[(0, &[])], empty),
