@@ -36,7 +36,7 @@ fn java_command(client: JavaClient, class: &str, arguments: &[&str]) -> Command 
         JavaClient::V2_8_2 => java.join("client-2.8.2/target/lib"),
     };
     let mut command = Command::new("java");
-    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"]);
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp"]);
     command.arg(format!("{}:{}/*", java.join("programs/target/classes").display(), jars.display()));
     command.arg(format!("compat.{class}")).args(arguments);
     command

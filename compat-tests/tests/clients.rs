@@ -34,11 +34,15 @@ fn franz_go() {
 
 #[test]
 fn kafkajs() {
-    matrix("node", |arguments| clients::node("matrix.js", arguments), |bootstrap, base_ms| {
-        for codec in ["none", "gzip"] {
-            for acks in ["-1", "1", "0"] {
-                librdkafka::verify(bootstrap, &format!("node-{codec}-{acks}"), base_ms, COUNT);
+    matrix(
+        "node",
+        |arguments| clients::node("matrix.js", arguments),
+        |bootstrap, base_ms| {
+            for codec in ["none", "gzip"] {
+                for acks in ["-1", "1", "0"] {
+                    librdkafka::verify(bootstrap, &format!("node-{codec}-{acks}"), base_ms, COUNT);
+                }
             }
-        }
-    });
+        },
+    );
 }

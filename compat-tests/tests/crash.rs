@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -82,12 +83,18 @@ fn check(bootstrap: &str, acks: &HashMap<&str, Vec<Ack>>) {
     });
     for (producer, acks) in acks {
         for ack in acks {
-            let value = stored.get(&(ack.partition, ack.offset));
-            assert_eq!(value, Some(&format!("{producer} {}", ack.number)), "{ack:?} of {producer}");
+            let value = format!("{producer} {}", ack.number);
+            if ack.offset < 0 {
+                // A broker that restarted may remember only that it has the batch, as Apache Kafka does.
+                assert!(seen.contains(&value), "{ack:?} of {producer} is not there");
+            } else {
+                assert_eq!(stored.get(&(ack.partition, ack.offset)), Some(&value), "{ack:?} of {producer}");
+            }
         }
+        let unplaced = acks.iter().filter(|ack| ack.offset < 0).count();
+        println!("{producer}: {} acknowledged, {unplaced} of them without an offset", acks.len());
     }
     assert_eq!(stored.len(), total, "everything was acknowledged, and there is nothing else");
-    println!("{total} records survived");
 }
 
 #[test]
@@ -104,7 +111,7 @@ fn acknowledged_records_survive_stops_and_kills() {
         let rdkafka = scope.spawn(|| rdkafka_producer(&bootstrap, &stop));
         let mut java = clients::spawn_java(JavaClient::V4_3_1, "CrashProducer", &arguments);
         // Should a cycle panic, the producers must not hold up the end of the scope.
-        let cycling = thread::scope(|inner| inner.spawn(|| cycle(&mut broker, cycles)).join());
+        let cycling = panic::catch_unwind(AssertUnwindSafe(|| cycle(&mut broker, cycles)));
         stop.store(true, Ordering::Relaxed);
         let told = java.stdin.take().expect("a pipe").write_all(b"stop\n");
         if cycling.is_err() {
@@ -112,7 +119,7 @@ fn acknowledged_records_survive_stops_and_kills() {
         }
         let java_status = java.wait().unwrap();
         let rdkafka_acks = rdkafka.join().unwrap();
-        cycling.unwrap();
+        cycling.unwrap_or_else(|panic| panic::resume_unwind(panic));
         told.unwrap();
         assert!(java_status.success(), "the Java producer ended with {java_status}");
         HashMap::from([("rdkafka", rdkafka_acks), ("java", java_acks(&java_file))])

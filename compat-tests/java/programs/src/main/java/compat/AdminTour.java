@@ -169,13 +169,17 @@ final class AdminTour {
         fails(UnknownTopicOrPartitionException.class, admin.createPartitions(Map.of("absent", NewPartitions.increaseTo(4))).all());
     }
 
-    private void offsets() throws Exception {
+    private void produce(int partitions) {
         Properties properties = new Properties();
         properties.put("bootstrap.servers", bootstrap);
         try (KafkaProducer<byte[], byte[]> producer =
                 new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
-            for (int i = 0; i < RECORDS * 4; i++) producer.send(Records.record(TOPIC, 4, i, baseMs));
+            for (int i = 0; i < RECORDS * partitions; i++) producer.send(Records.record(TOPIC, partitions, i, baseMs));
         }
+    }
+
+    private void offsets() throws Exception {
+        produce(4);
         expectOffset(OffsetSpec.earliest(), 0, -1);
         expectOffset(OffsetSpec.latest(), RECORDS, -1);
         expectOffset(OffsetSpec.maxTimestamp(), RECORDS - 1, baseMs + 4 * (RECORDS - 1) + 1);
@@ -205,8 +209,10 @@ final class AdminTour {
         Uuid second = admin.createTopics(List.of(new NewTopic(TOPIC, 2, (short) 1))).topicId(TOPIC).get();
         require(!second.equals(first), "a new topic has a new id");
         eventually(() -> expectOffset(OffsetSpec.latest(), 0, -1));
-        admin.deleteTopics(List.of(TOPIC, "defaults", "a.b")).all().get();
-        awaitAbsent(TOPIC);
+        produce(2);
+        Verify.topic(bootstrap, TOPIC, baseMs, 2 * RECORDS);
+        admin.deleteTopics(List.of("defaults", "a.b")).all().get();
+        awaitAbsent("defaults");
         awaitAbsent("a.b");
     }
 
