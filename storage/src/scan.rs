@@ -6,10 +6,8 @@ use crate::batch::{BatchError, BatchHeader, HEADER_BYTES};
 use crate::io::File;
 use crate::{Error, Result};
 
-/// One read when only headers are wanted; a batch's records are skipped.
-const HEADERS_PIECE_BYTES: usize = 4 << 10;
-/// One read when whole batches are wanted.
-const BATCHES_PIECE_BYTES: usize = 256 << 10;
+/// One read: a few headers, or, where batches are large, one and the next.
+const PIECE_BYTES: usize = 4 << 10;
 
 pub struct Scan {
     file: File,
@@ -17,18 +15,12 @@ pub struct Scan {
     limit: u64,
     piece: Bytes,
     piece_at: u64,
-    piece_bytes: usize,
 }
 
 impl Scan {
-    /// Only headers of the batches in `from..limit`.
-    pub fn headers(file: File, from: u64, limit: u64) -> Scan {
-        Scan { file, position: from, limit, piece: Bytes::new(), piece_at: from, piece_bytes: HEADERS_PIECE_BYTES }
-    }
-
-    /// The batches in `from..limit`, with their records.
-    pub fn batches(file: File, from: u64, limit: u64) -> Scan {
-        Scan { piece_bytes: BATCHES_PIECE_BYTES, ..Scan::headers(file, from, limit) }
+    /// The batches in `from..limit`.
+    pub fn new(file: File, from: u64, limit: u64) -> Scan {
+        Scan { file, position: from, limit, piece: Bytes::new(), piece_at: from }
     }
 
     /// The next batch's position and header; None at the limit, or where no whole batch follows. That is corruption
@@ -62,7 +54,7 @@ impl Scan {
     async fn bytes(&mut self, at: u64, len: usize) -> Result<Bytes> {
         let held = at.checked_sub(self.piece_at).is_some_and(|skip| skip as usize + len <= self.piece.len());
         if !held {
-            let wanted = len.max(self.piece_bytes).min((self.limit - at) as usize);
+            let wanted = len.max(PIECE_BYTES).min((self.limit - at) as usize);
             self.piece = self.file.read_at(at, wanted).await?;
             self.piece_at = at;
             if self.piece.len() < len {

@@ -2,6 +2,7 @@
 //! largest timestamp up to that offset. Kafka's TimeIndex.
 
 use crate::Result;
+use crate::batch::NO_TIMESTAMP;
 use crate::io::File;
 
 pub const ENTRY_BYTES: usize = 12;
@@ -23,7 +24,7 @@ impl TimeIndex {
         let Some(relative) = u32::try_from(offset - self.base_offset).ok().filter(|r| i32::try_from(*r).is_ok()) else {
             return;
         };
-        if self.entries.last().is_none_or(|(last, _)| *last < timestamp) {
+        if timestamp > self.entries.last().map_or(NO_TIMESTAMP, |(last, _)| *last) {
             self.entries.push((timestamp, relative));
         }
     }

@@ -371,14 +371,9 @@ impl Log {
         state.tail.end_segment();
         let snapshot = state.producers.to_snapshot();
         state.rolled_snapshots.push_back(snapshot);
-        let jitter_ms = match state.config.segment_jitter_ms {
-            0 => 0,
-            // Spread without a random source: by the offset and the directory's name.
-            limit => {
-                (next_offset as u64 ^ self.dir.as_os_str().len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) as i64
-                    & i64::MAX % limit.max(1)
-            }
-        };
+        // Spread without a random source: by the offset and the directory's name.
+        let spread = (next_offset as u64 ^ self.dir.as_os_str().len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let jitter_ms = spread.checked_rem(state.config.segment_jitter_ms as u64).unwrap_or(0) as i64;
         let files = SegmentFiles::new(self.shared.io.clone(), &self.dir, next_offset);
         state.segments.push_back(Segment::new(files, now_ms, jitter_ms));
     }

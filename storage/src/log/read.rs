@@ -210,7 +210,7 @@ async fn read_file(files: &SegmentFiles, floor: u64, limit: u64, span: Span) -> 
         return Ok(None);
     }
     let file = files.reader()?;
-    let mut scan = Scan::headers(file.clone(), floor, limit);
+    let mut scan = Scan::new(file.clone(), floor, limit);
     let Some((at, first)) = scan.find(span.offset).await? else { return Ok(None) };
     if first.base_offset >= span.max_offset {
         return Ok(Some(LogRead::default()));
@@ -234,7 +234,7 @@ async fn find_record(
     wanted: impl Fn(&batch::Record<'_>) -> bool,
 ) -> Result<Option<TimestampOffset>> {
     let file = files.reader()?;
-    let mut scan = Scan::headers(file.clone(), floor, limit);
+    let mut scan = Scan::new(file.clone(), floor, limit);
     while let Some((at, header)) = scan.next().await? {
         if !likely(&header) {
             continue;
