@@ -291,10 +291,7 @@ fn idempotent_producers_are_held_to_their_sequence() {
             builder.record(Clock.now_ms(), None, Some(b"v"), &[]);
             builder.build(0, -1)
         };
-        let send = |epoch, sequence| {
-            let sent = client.send("t", 0, batch(epoch, sequence));
-            async { sent.await }
-        };
+        let send = |epoch, sequence| client.send("t", 0, batch(epoch, sequence));
         let first = batch(1, 0);
         assert_eq!(client.send("t", 0, first.clone()).await.base_offset, 0);
         assert_eq!(send(1, 1).await.base_offset, 1);

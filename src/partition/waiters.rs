@@ -92,7 +92,7 @@ impl Waiters {
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.parked.lock().by_id.len()
     }
 }
@@ -172,6 +172,6 @@ mod tests {
         assert!(one.has_news() && other.has_news());
         assert!(is_woken(&one).await && is_woken(&other).await);
         drop(parked);
-        assert_eq!(waiters.len(), 0);
+        assert_eq!(waiters.count(), 0);
     }
 }

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::wire::{LeaderHint, Malformed, NodeEndpoint, Reader, Result, TopicRef, Writer};
+use super::wire::{LeaderHint, NodeEndpoint, Reader, Result, TopicRef, Writer};
 
 const FIRST_FLEXIBLE_VERSION: i16 = 9;
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
@@ -93,7 +93,7 @@ impl<'a> Iterator for Items<'a> {
     type Item = Item<'a>;
 
     fn next(&mut self) -> Option<Item<'a>> {
-        self.step().unwrap_or_else(|Malformed(_)| None)
+        self.step().unwrap_or(None)
     }
 }
 
