@@ -73,27 +73,6 @@ impl Log {
         }
     }
 
-    /// Bytes from the batch that contains `offset` to the high watermark; a little more where only the index knows.
-    pub fn bytes_from(&self, offset: i64) -> u64 {
-        let state = self.state.lock();
-        if offset >= state.written_offset {
-            return 0;
-        }
-        let i = state.segment_index(offset);
-        let end = state.written_end;
-        let written = |s: &crate::segment::Segment| written_limit(end, s.base_offset, s.size);
-        let first = &state.segments[i];
-        let begin = first.indexes.as_ref().map_or(0, |indexes| {
-            let floor = u64::from(indexes.offsets.lookup(offset).1);
-            let walked = state
-                .tail
-                .walk_start(first.base_offset, offset)
-                .and_then(|start| state.walk(first.base_offset, start.max(floor), written(first), offset));
-            walked.map_or(floor, |(at, _)| at)
-        });
-        state.segments.range(i..).map(written).sum::<u64>().saturating_sub(begin)
-    }
-
     /// The first record with a timestamp >= `timestamp` below the high watermark.
     pub async fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampOffset>> {
         let mut from = i64::MIN;
