@@ -16,7 +16,8 @@ function value(i) {
   return `value-${i}-${"x".repeat(i % 100)}`;
 }
 
-const headers = (i) => [{}, { h: `${i}` }, { h: [`a${i}`, `b${i}`] }, { null: null, empty: Buffer.alloc(0) }][i % 4];
+// Other clients also send a header without a value; this one cannot.
+const headers = (i) => [{}, { h: `${i}` }, { h: [`a${i}`, `b${i}`] }, { a: "a", empty: Buffer.alloc(0) }][i % 4];
 
 async function main() {
   const [bootstrap, baseMs, count, prefix] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4]), process.argv[5]];

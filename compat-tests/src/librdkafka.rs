@@ -11,7 +11,7 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::records;
+use crate::records::{self, HeaderValues};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -157,27 +157,27 @@ fn next(consumer: &BaseConsumer, deadline: Instant) -> Option<BorrowedMessage<'_
 }
 
 /// Checks that the topic holds exactly records 0..count, from the beginning, from the middle and by time.
-pub fn verify(bootstrap: &str, topic: &str, base_ms: i64, count: u64) {
+pub fn verify(bootstrap: &str, topic: &str, base_ms: i64, count: u64, values: HeaderValues) {
     let consumer = consumer(bootstrap);
     let partitions = partition_count(&consumer, topic) as u64;
     let mut next_offset = vec![0; partitions as usize];
     let ends = read_all(bootstrap, topic, count, |message| {
         let partition = message.partition() as u64;
         let offset = next_offset[partition as usize];
-        records::check(message, partition + offset as u64 * partitions, base_ms, offset);
+        records::check(message, partition + offset as u64 * partitions, base_ms, offset, values);
         next_offset[partition as usize] += 1;
     });
     assert_eq!(ends.iter().sum::<i64>() as u64, count, "{topic}: number of records");
 
-    expect_at(&consumer, topic, base_ms, ends.iter().map(|end| end / 2 + 1).collect());
-    expect_at(&consumer, topic, base_ms, ends.iter().map(|end| end - 1).collect());
+    expect_at(&consumer, topic, base_ms, values, ends.iter().map(|end| end / 2 + 1).collect());
+    expect_at(&consumer, topic, base_ms, values, ends.iter().map(|end| end - 1).collect());
     for i in [0, count / 4, count / 2 + 1, count - partitions] {
         // The first record of each partition whose number is at least i.
         let expected: Vec<_> = (0..partitions).map(|p| ((i + partitions - 1 - p) / partitions) as i64).collect();
         let found = offsets_at(&consumer, topic, partitions, base_ms + i as i64);
         assert!(found.iter().copied().eq(expected.iter().map(|e| Offset::Offset(*e))), "{topic} at {i}: {found:?}");
         if i == count / 4 {
-            expect_at(&consumer, topic, base_ms, expected);
+            expect_at(&consumer, topic, base_ms, values, expected);
         }
     }
     let late = offsets_at(&consumer, topic, partitions, base_ms + count as i64);
@@ -197,7 +197,7 @@ fn offsets_at(consumer: &BaseConsumer, topic: &str, partitions: u64, timestamp_m
 }
 
 /// Reads from the given offset of each partition and checks the first record of each.
-fn expect_at(consumer: &BaseConsumer, topic: &str, base_ms: i64, offsets: Vec<i64>) {
+fn expect_at(consumer: &BaseConsumer, topic: &str, base_ms: i64, values: HeaderValues, offsets: Vec<i64>) {
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in offsets.iter().enumerate() {
         assignment.add_partition_offset(topic, partition as i32, Offset::Offset(*offset)).unwrap();
@@ -209,7 +209,8 @@ fn expect_at(consumer: &BaseConsumer, topic: &str, base_ms: i64, offsets: Vec<i6
         let message = next(consumer, deadline).expect("a record");
         let partition = message.partition() as usize;
         if let Some(offset) = waiting[partition].take() {
-            records::check(&message, partition as u64 + offset as u64 * offsets.len() as u64, base_ms, offset);
+            let i = partition as u64 + offset as u64 * offsets.len() as u64;
+            records::check(&message, i, base_ms, offset, values);
         }
     }
 }

@@ -3,7 +3,8 @@
 use compat_tests::broker::Broker;
 use compat_tests::clients::{JavaClient, java};
 use compat_tests::dump::dump_all;
-use compat_tests::{librdkafka, records};
+use compat_tests::librdkafka;
+use compat_tests::records::{self, HeaderValues};
 
 const COUNT: u64 = 50_000;
 
@@ -12,7 +13,7 @@ fn tutorial(client: JavaClient) {
     let base_ms = records::base_ms();
     let arguments = [&broker.bootstrap(), &base_ms.to_string(), &COUNT.to_string(), "first"];
     java(client, "Tutorial", &arguments);
-    librdkafka::verify(&broker.bootstrap(), "first", base_ms, COUNT);
+    librdkafka::verify(&broker.bootstrap(), "first", base_ms, COUNT, HeaderValues::Any);
 
     broker.stop();
     dump_all(&broker.data_dir());

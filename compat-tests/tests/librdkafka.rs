@@ -3,7 +3,8 @@
 use compat_tests::broker::Broker;
 use compat_tests::clients::{JavaClient, java};
 use compat_tests::dump::dump_all;
-use compat_tests::{librdkafka, records};
+use compat_tests::librdkafka;
+use compat_tests::records::{self, HeaderValues};
 
 const PARTITIONS: u64 = 3;
 const COUNT: u64 = 5_000;
@@ -19,7 +20,7 @@ fn every_codec_and_acks() {
             let idempotence = if acks == "all" { "true" } else { "false" };
             let settings = [("acks", acks), ("compression.codec", codec), ("enable.idempotence", idempotence)];
             librdkafka::produce(&bootstrap, &topic, &settings, PARTITIONS, base_ms, COUNT);
-            librdkafka::verify(&bootstrap, &topic, base_ms, COUNT);
+            librdkafka::verify(&bootstrap, &topic, base_ms, COUNT, HeaderValues::Any);
             topics.push(topic);
         }
     }

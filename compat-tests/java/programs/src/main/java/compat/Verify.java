@@ -31,6 +31,7 @@ final class Verify {
         properties.put("bootstrap.servers", bootstrap);
         properties.put("enable.auto.commit", "false");
         properties.put("auto.offset.reset", "none");
+        properties.put("fetch.max.wait.ms", "100");
         return new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 
