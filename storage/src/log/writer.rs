@@ -29,8 +29,11 @@ enum Job {
 
 struct Write {
     files: Arc<SegmentFiles>,
+    /// The block that the former write ended in, with what has come since. By itself: a direct write that spans written
+    /// and reserved space is handed to a kernel worker by ext4, while each of the two alone is not.
+    again: Option<(Vec<Part>, u64)>,
+    /// The blocks after it, and the position of the first.
     parts: Vec<Part>,
-    /// Position of the first part.
     at: u64,
     to: Position,
     /// Space to reserve first.
@@ -71,9 +74,16 @@ impl Log {
         };
         let (files, end) = (segment.files.clone(), segment.size);
         if from.byte < end {
-            let at = if direct { from.byte - from.byte % BLOCK as u64 } else { from.byte };
-            let to = end.min(at + WRITE_BYTES);
+            let block = from.byte - from.byte % BLOCK as u64;
+            let to = end.min(block + WRITE_BYTES);
+            let (mut again, mut at) = (None, from.byte);
+            if direct && at > block {
+                let block_end = block + BLOCK as u64;
+                again = Some((state.tail.direct_slices(from.segment, block, to.min(block_end)), block));
+                at = block_end;
+            }
             let parts = match direct {
+                _ if at >= to => Vec::new(),
                 true => state.tail.direct_slices(from.segment, at, to),
                 false => state.tail.slices(from.segment, at, to).into_iter().map(Part::from).collect(),
             };
@@ -84,7 +94,7 @@ impl Log {
                 ahead.max(needed)
             });
             let to = Position { segment: from.segment, byte: to };
-            return Some(Job::Write(Write { files, parts, at, to, reserve }));
+            return Some(Job::Write(Write { files, again, parts, at, to, reserve }));
         }
         let next_base_offset = next_base_offset?;
         state.write_from = Position { segment: next_base_offset, byte: 0 };
@@ -101,7 +111,15 @@ impl Log {
             file.allocate(len)?;
             self.state.lock().allocated = len;
         }
-        file.write_at(job.parts, job.at).await?;
+        let again = async {
+            match job.again {
+                Some((parts, at)) => file.write_at(parts, at).await,
+                None => Ok(()),
+            }
+        };
+        let rest = async { if job.parts.is_empty() { Ok(()) } else { file.write_at(job.parts, job.at).await } };
+        let (again, rest) = tokio::join!(again, rest);
+        again.and(rest)?;
         let flush = {
             let mut state = self.state.lock();
             state.write_from = job.to;
