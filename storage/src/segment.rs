@@ -30,48 +30,60 @@ pub struct SegmentFiles {
     dir: PathBuf,
     base_offset: i64,
     writer: Mutex<Option<File>>,
+    direct_writer: Mutex<Option<File>>,
     reader: Mutex<Option<File>>,
 }
 
 impl SegmentFiles {
     pub fn new(io: Io, dir: &Path, base_offset: i64) -> SegmentFiles {
-        SegmentFiles { io, dir: dir.to_path_buf(), base_offset, writer: Mutex::default(), reader: Mutex::default() }
+        SegmentFiles {
+            io,
+            dir: dir.to_path_buf(),
+            base_offset,
+            writer: Mutex::default(),
+            direct_writer: Mutex::default(),
+            reader: Mutex::default(),
+        }
     }
 
     pub fn path(&self, suffix: &str) -> PathBuf {
         self.dir.join(file_name(self.base_offset, suffix))
     }
 
-    /// The descriptor that appends; creates the file, and syncs the directory so that the file outlives a power cut.
+    /// The descriptor that appends through the page cache; creates the file, and syncs the directory so that the file
+    /// outlives a power cut.
     pub fn writer(&self) -> Result<File> {
-        let mut writer = self.writer.lock();
-        if let Some(file) = &*writer {
-            return Ok(file.clone());
-        }
-        let path = self.path(".log");
-        let is_new = !self.io.exists(&path);
-        let file = self.io.open(&path, OpenOptions { create: true, read_only: false, direct: true })?;
-        if is_new {
-            self.io.sync_dir(&self.dir)?;
-        }
-        *writer = Some(file.clone());
-        Ok(file)
+        self.opened(&self.writer, OpenOptions { create: true, ..Default::default() })
+    }
+
+    /// The descriptor that appends whole blocks past the page cache, where the backend can.
+    pub fn direct_writer(&self) -> Result<File> {
+        self.opened(&self.direct_writer, OpenOptions { create: true, direct: true, ..Default::default() })
     }
 
     pub fn reader(&self) -> Result<File> {
-        let mut reader = self.reader.lock();
-        if let Some(file) = &*reader {
+        self.opened(&self.reader, OpenOptions { read_only: true, direct: true, ..Default::default() })
+    }
+
+    fn opened(&self, descriptor: &Mutex<Option<File>>, options: OpenOptions) -> Result<File> {
+        let mut descriptor = descriptor.lock();
+        if let Some(file) = &*descriptor {
             return Ok(file.clone());
         }
-        let options = OpenOptions { create: false, read_only: true, direct: true };
-        let file = self.io.open(&self.path(".log"), options)?;
-        *reader = Some(file.clone());
+        let path = self.path(".log");
+        let is_new = options.create && !self.io.exists(&path);
+        let file = self.io.open(&path, options)?;
+        if is_new {
+            self.io.sync_dir(&self.dir)?;
+        }
+        *descriptor = Some(file.clone());
         Ok(file)
     }
 
     /// Lets go of the descriptors; operations in flight keep theirs.
     pub fn close(&self) {
         self.writer.lock().take();
+        self.direct_writer.lock().take();
         self.reader.lock().take();
     }
 

@@ -207,6 +207,8 @@ pub(crate) struct State {
     /// Space reserved in the segment that is written.
     allocated: u64,
     writer_runs: bool,
+    /// Small writes in a row: they go through the page cache after a few.
+    small_writes: u32,
     /// Rolled segments whose files are being completed.
     finishing: usize,
     /// Producers as they were at each roll whose segment is still to be finished.
@@ -275,6 +277,7 @@ impl Log {
             written_end: end,
             write_from: end,
             writer_runs: false,
+            small_writes: writer::SMALL_WRITES_IN_A_ROW,
             finishing: 0,
             rolled_snapshots: VecDeque::new(),
             waiters: Vec::new(),

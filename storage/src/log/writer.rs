@@ -13,6 +13,11 @@ use crate::{Error, Result};
 
 /// Largest single write; the next one can start when it is done.
 const WRITE_BYTES: u64 = 1 << 20;
+/// A log that is written in small pieces is written through the page cache: a direct write waits for the device, and
+/// costs ten times the CPU for as little as this. Large pieces go the other way round.
+const SMALL_WRITE_BYTES: u64 = 8 << 10;
+/// So many small writes in a row, since changing over costs a read or a write of the last block.
+pub(super) const SMALL_WRITES_IN_A_ROW: u32 = 16;
 /// Space is reserved ahead in steps that double between these bounds.
 const SMALLEST_STEP_BYTES: u64 = 64 << 10;
 const LARGEST_STEP_BYTES: u64 = 16 << 20;
@@ -29,6 +34,7 @@ enum Job {
 
 struct Write {
     files: Arc<SegmentFiles>,
+    direct: bool,
     /// The block that the former write ended in, with what has come since. By itself: a direct write that spans written
     /// and reserved space is handed to a kernel worker by ext4, while each of the two alone is not.
     again: Option<(Vec<Part>, u64)>,
@@ -62,7 +68,6 @@ impl Log {
             return Some(Job::Epochs(state.epochs.to_text()));
         }
         let from = state.write_from;
-        let direct = self.shared.io.backend() == Backend::Uring;
         let next_base_offset = state.segments.iter().map(|s| s.base_offset).find(|&base| base > from.segment);
         let segment_limit = u64::from(state.config.segment_bytes).next_multiple_of(BLOCK as u64);
         let preallocate = state.config.preallocate;
@@ -74,6 +79,10 @@ impl Log {
         };
         let (files, end) = (segment.files.clone(), segment.size);
         if from.byte < end {
+            let small = end - from.byte <= SMALL_WRITE_BYTES;
+            state.small_writes = if small { state.small_writes.saturating_add(1) } else { 0 };
+            let uring = self.shared.io.backend() == Backend::Uring;
+            let direct = uring && state.small_writes < SMALL_WRITES_IN_A_ROW;
             let block = from.byte - from.byte % BLOCK as u64;
             let to = end.min(block + WRITE_BYTES);
             let (mut again, mut at) = (None, from.byte);
@@ -88,13 +97,13 @@ impl Log {
                 false => state.tail.slices(from.segment, at, to).into_iter().map(Part::from).collect(),
             };
             let needed = to.next_multiple_of(BLOCK as u64);
-            let reserve = (direct && needed > state.allocated).then(|| {
+            let reserve = (uring && needed > state.allocated).then(|| {
                 let step = state.allocated.clamp(SMALLEST_STEP_BYTES, LARGEST_STEP_BYTES);
                 let ahead = if preallocate { segment_limit } else { (state.allocated + step).min(segment_limit) };
                 ahead.max(needed)
             });
             let to = Position { segment: from.segment, byte: to };
-            return Some(Job::Write(Write { files, again, parts, at, to, reserve }));
+            return Some(Job::Write(Write { files, direct, again, parts, at, to, reserve }));
         }
         let next_base_offset = next_base_offset?;
         state.write_from = Position { segment: next_base_offset, byte: 0 };
@@ -106,7 +115,7 @@ impl Log {
     }
 
     async fn write(&self, job: Write) -> Result<()> {
-        let file = job.files.writer()?;
+        let file = if job.direct { job.files.direct_writer()? } else { job.files.writer()? };
         if let Some(len) = job.reserve {
             file.allocate(len)?;
             self.state.lock().allocated = len;
