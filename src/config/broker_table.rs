@@ -409,9 +409,11 @@ pub static BROKER: &[Setting] = &[
     setting(Long, "socket.connection.setup.timeout.max.ms", "30000"),
     setting(Long, "socket.connection.setup.timeout.ms", "10000"),
     setting(Int, "socket.listen.backlog.size", "50").at_least(1).doc("Connections that may wait to be accepted."),
-    setting(Int, "socket.receive.buffer.bytes", "102400").doc("SO_RCVBUF of connections; -1 leaves it to the system."),
+    setting(Int, "socket.receive.buffer.bytes", "102400")
+        .doc("SO_RCVBUF of connections; -1, or not set, leaves it to the system."),
     setting(Int, "socket.request.max.bytes", "104857600").at_least(1).doc("Largest request that is read."),
-    setting(Int, "socket.send.buffer.bytes", "102400").doc("SO_SNDBUF of connections; -1 leaves it to the system."),
+    setting(Int, "socket.send.buffer.bytes", "102400")
+        .doc("SO_SNDBUF of connections; -1, or not set, leaves it to the system."),
     setting(Boolean, "ssl.allow.dn.changes", "false"),
     setting(Boolean, "ssl.allow.san.changes", "false"),
     setting(List, "ssl.cipher.suites", "").per_broker(),

@@ -55,6 +55,9 @@ pub struct Listener {
     pub advertised: Option<(String, u16)>,
 }
 
+/// A socket buffer size that is left to the operating system.
+const SYSTEM_DEFAULT: i32 = -1;
+
 /// The broker's static configuration, validated.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -114,6 +117,8 @@ impl Config {
         let log_dirs = log_dirs(&values);
         let metadata_log_dir = values.get("metadata.log.dir").map_or_else(|| log_dirs[0].clone(), PathBuf::from);
         let size = |name: &str| values.parse::<u32>(name) as usize;
+        // Kafka's default of 100 KiB makes a fast connection wake up for every 100 KiB; the system's own tuning does not.
+        let socket_buffer = |name: &str| if values.is_given(name) { values.parse(name) } else { SYSTEM_DEFAULT };
         let queued: i64 = values.parse("queued.max.request.bytes");
         Ok(Config {
             node_id: values.parse("node.id"),
@@ -125,8 +130,8 @@ impl Config {
             log_dirs,
             metadata_log_dir,
             socket_request_max_bytes: size("socket.request.max.bytes"),
-            socket_send_buffer_bytes: values.parse("socket.send.buffer.bytes"),
-            socket_receive_buffer_bytes: values.parse("socket.receive.buffer.bytes"),
+            socket_send_buffer_bytes: socket_buffer("socket.send.buffer.bytes"),
+            socket_receive_buffer_bytes: socket_buffer("socket.receive.buffer.bytes"),
             socket_listen_backlog_size: values.parse("socket.listen.backlog.size"),
             queued_max_request_bytes: if queued > 0 { usize::try_from(queued).ok() } else { None },
             max_connections: size("max.connections"),

@@ -14,7 +14,7 @@ use tokio::io::AsyncWrite;
 use crate::api::{Body, Part};
 
 /// A file is read in pieces of this size, one ahead of the piece that is being sent.
-const FILE_PIECE_BYTES: usize = 256 << 10;
+const FILE_PIECE_BYTES: usize = 1 << 20;
 /// Less than this is not sent alone while the file piece that follows it is being read.
 const SMALL_BYTES: usize = 4 << 10;
 const MAX_SLICES: usize = 64;

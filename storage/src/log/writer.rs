@@ -15,7 +15,7 @@ use crate::{Error, Result};
 const WRITE_BYTES: u64 = 1 << 20;
 /// A log that is written in small pieces is written through the page cache: a direct write waits for the device, and
 /// costs ten times the CPU for as little as this. Large pieces go the other way round.
-const SMALL_WRITE_BYTES: u64 = 8 << 10;
+const SMALL_WRITE_BYTES: u64 = 32 << 10;
 /// So many small writes in a row, since changing over costs a read or a write of the last block.
 pub(super) const SMALL_WRITES_IN_A_ROW: u32 = 16;
 /// Space is reserved ahead in steps that double between these bounds.
