@@ -25,8 +25,8 @@ pub async fn handle(ctx: RequestContext, body: Bytes) -> Reply {
         Ok(appended) => appended,
         Err(reply) => return reply,
     };
-    // The log has its own copy of the records; the frame need not wait for the disk.
-    drop(body);
+    // The log has its own copy of the records; the frame, of which the client id is a part, need not wait for the disk.
+    drop((ctx, body));
     for written in std::mem::take(&mut appended.pending) {
         if let Err(error) = written.partition.log.written(written.next_offset).await {
             let deleted = written.partition.is_deleted();

@@ -1,3 +1,5 @@
+//! The texts as Kafka writes them, and damaged ones.
+
 use proptest::prelude::*;
 use uuid::Uuid;
 

@@ -1,3 +1,5 @@
+//! Round trips, damage and bounds of every codec.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -13,9 +13,11 @@ use crate::{Error, Result};
 
 /// Largest single write; the next one can start when it is done.
 const WRITE_BYTES: u64 = 1 << 20;
-/// A log that is written in small pieces is written through the page cache: a direct write waits for the device, and
-/// costs ten times the CPU for as little as this. Large pieces go the other way round.
-const SMALL_WRITE_BYTES: u64 = 32 << 10;
+/// Batches up to this size are written through the page cache: a direct write waits for the device, and costs ten times
+/// the CPU for as little as that. Large batches go the other way round.
+const SMALL_BATCH_BYTES: u64 = 32 << 10;
+/// Unless so much waits that one large write is the better one all the same.
+const SMALL_WRITE_BYTES: u64 = 128 << 10;
 /// So many small writes in a row, since changing over costs a read or a write of the last block.
 pub(super) const SMALL_WRITES_IN_A_ROW: u32 = 16;
 /// Space is reserved ahead in steps that double between these bounds.
@@ -79,7 +81,8 @@ impl Log {
         };
         let (files, end) = (segment.files.clone(), segment.size);
         if from.byte < end {
-            let small = end - from.byte <= SMALL_WRITE_BYTES;
+            let (pending, batches) = (end - from.byte, state.marks.len().max(1) as u64);
+            let small = pending <= SMALL_WRITE_BYTES && pending / batches <= SMALL_BATCH_BYTES;
             state.small_writes = if small { state.small_writes.saturating_add(1) } else { 0 };
             let uring = self.shared.io.backend() == Backend::Uring;
             let direct = uring && state.small_writes < SMALL_WRITES_IN_A_ROW;
