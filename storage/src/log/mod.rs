@@ -207,6 +207,8 @@ pub(crate) struct State {
     /// Space reserved in the segment that is written.
     allocated: u64,
     writer_runs: bool,
+    /// It is in the list of logs that hold chunks.
+    listed: bool,
     /// Small writes in a row: they go through the page cache after a few.
     small_writes: u32,
     /// Rolled segments whose files are being completed.
@@ -277,6 +279,7 @@ impl Log {
             written_end: end,
             write_from: end,
             writer_runs: false,
+            listed: false,
             small_writes: writer::SMALL_WRITES_IN_A_ROW,
             finishing: 0,
             rolled_snapshots: VecDeque::new(),
@@ -363,7 +366,9 @@ impl Log {
             }
         };
         tail.begin(active.base_offset, active.size, head);
-        self.shared.tails.0.lock().push_back(Arc::downgrade(self));
+        if !std::mem::replace(&mut state.listed, true) {
+            self.shared.tails.0.lock().push_back(Arc::downgrade(self));
+        }
         Ok(())
     }
 
@@ -389,7 +394,8 @@ impl Log {
             let mut state = log.state.lock();
             let written = state.written_end;
             let evicted = state.tail.evict_oldest(written.segment, written.byte);
-            if !state.tail.is_empty() {
+            state.listed = !state.tail.is_empty();
+            if state.listed {
                 self.shared.tails.0.lock().push_back(oldest);
             }
             if !evicted {
