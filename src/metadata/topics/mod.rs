@@ -106,30 +106,39 @@ pub struct CreatedTopic {
 /// The answer about one topic of a request.
 pub type TopicResult<T> = (TopicName, Result<T, ApiError>);
 
+/// Plans each topic, in the order of the request; a name that comes twice is refused, once.
+fn once_each<T, R>(
+    topics: &[T],
+    name: impl Fn(&T) -> &TopicName,
+    mut plan: impl FnMut(&T) -> Result<R, ApiError>,
+) -> Vec<TopicResult<R>> {
+    let mut times_named: HashMap<&TopicName, usize> = HashMap::new();
+    topics.iter().for_each(|topic| *times_named.entry(name(topic)).or_default() += 1);
+    let mut results = Vec::new();
+    for topic in topics {
+        let name = name(topic);
+        let result = match times_named.remove(name) {
+            // Answered already.
+            None => continue,
+            Some(1) => plan(topic),
+            Some(_) => Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name.")),
+        };
+        results.push((name.clone(), result));
+    }
+    results
+}
+
 /// Records for those that can be created, and an answer for each name.
 pub fn create_topics(
     image: &Image,
     topics: &[CreatableTopic],
     rules: &CreateRules<'_>,
 ) -> (Vec<Record>, Vec<TopicResult<CreatedTopic>>) {
-    let mut times_named: HashMap<&TopicName, usize> = HashMap::new();
-    topics.iter().for_each(|topic| *times_named.entry(&topic.name).or_default() += 1);
     if let Err(error) = check_size(topics, rules) {
         return (Vec::new(), topics.iter().map(|topic| (topic.name.clone(), Err(error.clone()))).collect());
     }
-    let (mut records, mut results) = (Vec::new(), Vec::new());
-    let mut answered = HashSet::new();
-    for topic in topics {
-        if !answered.insert(&topic.name) {
-            continue;
-        }
-        let result = if times_named[&topic.name] > 1 {
-            Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
-        } else {
-            create_topic(image, topic, rules, &mut records)
-        };
-        results.push((topic.name.clone(), result));
-    }
+    let mut records = Vec::new();
+    let results = once_each(topics, |topic| &topic.name, |topic| create_topic(image, topic, rules, &mut records));
     (records, results)
 }
 
@@ -358,21 +367,8 @@ fn only_log_dir(image: &Image, broker_id: i32) -> Uuid {
 
 /// Records for those that can grow, and an answer for each name.
 pub fn create_partitions(image: &Image, topics: &[CreatePartitionsTopic]) -> (Vec<Record>, Vec<TopicResult<()>>) {
-    let mut times_named: HashMap<&TopicName, usize> = HashMap::new();
-    topics.iter().for_each(|topic| *times_named.entry(&topic.name).or_default() += 1);
-    let (mut records, mut results) = (Vec::new(), Vec::new());
-    let mut answered = HashSet::new();
-    for topic in topics {
-        if !answered.insert(&topic.name) {
-            continue;
-        }
-        let result = if times_named[&topic.name] > 1 {
-            Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
-        } else {
-            grow_topic(image, topic, &mut records)
-        };
-        results.push((topic.name.clone(), result));
-    }
+    let mut records = Vec::new();
+    let results = once_each(topics, |topic| &topic.name, |topic| grow_topic(image, topic, &mut records));
     (records, results)
 }
 
