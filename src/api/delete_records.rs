@@ -5,7 +5,7 @@ use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionRe
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::{Reply, RequestContext, decode};
-use crate::error::{ErrorCode, KafkaCode};
+use crate::error::ErrorCode;
 use crate::metadata::Image;
 use crate::metadata::topics::is_internal;
 use crate::protocol::wire::TopicRef;
@@ -23,7 +23,7 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let result = delete(&ctx, &image, &topic.name, partition.partition_index, partition.offset).await;
+            let result = delete(&ctx, &image, &topic.name, partition.partition_index, partition.offset);
             let (code, low_watermark) =
                 result.map_or_else(|code| (code.code(), INVALID_LOW_WATERMARK), |low_watermark| (0, low_watermark));
             let partition = DeleteRecordsPartitionResult::default()
@@ -39,7 +39,7 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
 }
 
 /// The low watermark after it: with one replica the log's start.
-async fn delete(ctx: &RequestContext, image: &Image, topic: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
+fn delete(ctx: &RequestContext, image: &Image, topic: &str, index: i32, offset: i64) -> Result<i64, ErrorCode> {
     let partition = ctx.broker.partitions.resolve(image, TopicRef::Name(topic), index)?;
     if is_internal(topic) {
         return Err(ErrorCode::InvalidTopicException);
@@ -53,5 +53,5 @@ async fn delete(ctx: &RequestContext, image: &Image, topic: &str, index: i32, of
     if !(0..=high_watermark).contains(&offset) {
         return Err(ErrorCode::OffsetOutOfRange);
     }
-    log.delete_records(offset).await.map_err(|error| error.kafka_code())
+    Ok(log.delete_records(offset))
 }

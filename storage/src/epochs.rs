@@ -1,6 +1,8 @@
 //! Leader epochs of one partition and their start offsets (Kafka's LeaderEpochFileCache); pure state plus the text of
 //! `leader-epoch-checkpoint`.
 
+pub const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEntry {
     pub epoch: i32,

@@ -208,7 +208,7 @@ impl LogManager {
 
     async fn tick_log(&self, log: &Arc<Log>, retention: bool, now_ms: i64) -> Result<()> {
         log.retry_after_no_space();
-        log.release_idle_memory(now_ms);
+        log.release_idle(now_ms);
         if log.flush_is_due(now_ms) {
             log.flush().await?;
         }

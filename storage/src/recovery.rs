@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use crate::batch::{self, BatchHeader, HEADER_BYTES};
-use crate::epochs::Epochs;
+use crate::epochs::{EPOCHS_FILE, Epochs};
 use crate::io::{File, Io, OpenOptions};
 use crate::log::{LogConfig, Recovered};
 use crate::offset_index::OffsetIndex;
@@ -17,7 +17,6 @@ use crate::time_index::TimeIndex;
 use crate::{Error, Result};
 
 const PIECE_BYTES: usize = 1 << 20;
-const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
 
 /// What is known about a log before it is opened.
 #[derive(Clone, Copy, Debug)]
@@ -143,9 +142,11 @@ fn recover_segments(
         if cut > 0 {
             let path = segment.files.path(".log");
             tracing::info!(file = %path.display(), end = next_offset, cut_bytes = cut, "cut after the last whole batch");
-            let file = segment.files.writer()?;
-            file.truncate(segment.size)?;
-            file.sync_data_blocking()?;
+            segment.files.writer()?.truncate(segment.size)?;
+        }
+        if size > 0 {
+            // The recovery point moves past it, and what a killed process wrote may be in the page cache alone.
+            segment.files.writer()?.sync_data_blocking()?;
             segment.files.close();
         }
         // A segment that was rolled but not yet cut ends in reserved space; one that ends early has lost batches.

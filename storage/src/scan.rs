@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::batch::{BatchError, BatchHeader, HEADER_BYTES};
+use crate::batch::{BatchHeader, HEADER_BYTES};
 use crate::io::File;
 use crate::{Error, Result};
 
@@ -68,8 +68,5 @@ impl Scan {
 
 /// The header at the start of `bytes`, if the batch it describes fits into `available` bytes.
 pub fn whole_header(bytes: &[u8], available: u64) -> Option<BatchHeader> {
-    match BatchHeader::read(bytes) {
-        Ok(header) if header.total_bytes() as u64 <= available => Some(header),
-        Ok(_) | Err(BatchError::Truncated { .. } | BatchError::TooSmall(_) | BatchError::Magic(_)) | Err(_) => None,
-    }
+    BatchHeader::read(bytes).ok().filter(|header| header.total_bytes() as u64 <= available)
 }

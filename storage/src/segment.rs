@@ -2,6 +2,7 @@
 //! What is appended when, and what is durable, is the log's business.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -32,6 +33,7 @@ pub struct SegmentFiles {
     writer: Mutex<Option<File>>,
     direct_writer: Mutex<Option<File>>,
     reader: Mutex<Option<File>>,
+    was_read: AtomicBool,
 }
 
 impl SegmentFiles {
@@ -43,6 +45,7 @@ impl SegmentFiles {
             writer: Mutex::default(),
             direct_writer: Mutex::default(),
             reader: Mutex::default(),
+            was_read: AtomicBool::new(false),
         }
     }
 
@@ -62,7 +65,16 @@ impl SegmentFiles {
     }
 
     pub fn reader(&self) -> Result<File> {
+        self.was_read.store(true, Ordering::Relaxed);
         self.opened(&self.reader, OpenOptions { read_only: true, direct: true, ..Default::default() })
+    }
+
+    /// Lets go of the reading descriptor unless it was asked for since the last call: a consumer that goes through many
+    /// segments must not leave one open for each.
+    pub fn close_unused_reader(&self) {
+        if !self.was_read.swap(false, Ordering::Relaxed) {
+            self.reader.lock().take();
+        }
     }
 
     fn opened(&self, descriptor: &Mutex<Option<File>>, options: OpenOptions) -> Result<File> {
@@ -78,6 +90,16 @@ impl SegmentFiles {
         }
         *descriptor = Some(file.clone());
         Ok(file)
+    }
+
+    /// A segment that nothing is appended to any more: cut to its length, synced, both indexes written.
+    pub fn complete(&self, size: u64, indexes: &IndexBytes) -> Result<()> {
+        let file = self.writer()?;
+        file.truncate(size)?;
+        file.sync_data_blocking()?;
+        self.write_indexes(indexes)?;
+        self.close();
+        Ok(())
     }
 
     /// Lets go of the descriptors; operations in flight keep theirs.

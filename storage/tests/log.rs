@@ -290,8 +290,8 @@ fn deleted_records_are_gone_and_whole_segments_with_them() {
         for i in 0..20 {
             append_written(&log, &batch_of(1, 2000, NOW_MS, i)).await;
         }
-        assert_eq!(log.delete_records(11).await.unwrap(), 11);
-        assert_eq!(log.delete_records(5).await.unwrap(), 11);
+        assert_eq!(log.delete_records(11), 11);
+        assert_eq!(log.delete_records(5), 11);
         assert!(log.read(10, i64::MAX, 100, true).await.unwrap().is_err());
         logs.tick(NOW_MS + 400_000).await;
         logs.tick(NOW_MS + 800_000).await;

@@ -37,9 +37,11 @@ impl Log {
         self.state.lock().producers.expire(now_ms);
     }
 
-    /// A log that was not appended to since the last call gives its chunks and descriptors back.
-    pub(crate) fn release_idle_memory(&self, now_ms: i64) {
+    /// A log that was not appended to for a while gives its chunks and descriptors back, and every segment the
+    /// descriptor that nobody read from since the last call.
+    pub(crate) fn release_idle(&self, now_ms: i64) {
         let mut state = self.state.lock();
+        state.segments.iter().for_each(|segment| segment.files.close_unused_reader());
         if state.seen_offset != state.next_offset {
             state.seen_offset = state.next_offset;
             state.quiet_since_ms = now_ms;
@@ -83,11 +85,7 @@ impl Log {
         let (io, snapshot_path) = (self.shared.io.clone(), self.dir.join(file_name(end, ".snapshot")));
         blocking(move || {
             if let Some(indexes) = indexes {
-                let file = files.writer()?;
-                file.truncate(size)?;
-                file.sync_data_blocking()?;
-                files.write_indexes(&indexes)?;
-                files.close();
+                files.complete(size, &indexes)?;
             }
             io.write_atomic(&snapshot_path, &snapshot)
         })

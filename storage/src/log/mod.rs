@@ -9,15 +9,11 @@ mod retention;
 mod tail;
 mod writer;
 
-pub use crate::manager::{LogEntry, LogManager, LogManagerOptions};
-pub(crate) use retention::Doomed;
-
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -30,6 +26,9 @@ use crate::producers::{Producers, SequenceCheck, SequenceError};
 use crate::segment::{Segment, SegmentFiles};
 use crate::validate::{AppendRules, ValidBatch};
 use crate::{Error, Result};
+
+pub use crate::manager::{LogEntry, LogManager, LogManagerOptions};
+pub(crate) use retention::Doomed;
 
 /// A topic's settings that its logs follow. Times in ms, sizes in bytes; i64::MAX or -1 as in Kafka.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::writer::{EPOCHS_FILE, blocking};
 use super::{Log, State};
 use crate::Result;
 use crate::segment::{Segment, file_name};
@@ -53,8 +52,7 @@ impl Log {
             let removed = state.segments.drain(..count).collect();
             let first = state.segments[0].base_offset;
             if first > state.log_start_offset {
-                state.log_start_offset = first;
-                state.epochs_changed |= state.epochs.truncate_from_start(first);
+                self.start_at(&mut state, first);
             }
             removed
         };
@@ -97,20 +95,19 @@ impl Log {
 
     /// DeleteRecords: moves the log start offset up (never back, never past the high watermark; the caller checks);
     /// segments below it go with the next retention run. Returns the log start offset.
-    pub async fn delete_records(self: &Arc<Log>, offset: i64) -> Result<i64> {
-        let (log_start_offset, epochs) = {
-            let mut state = self.state.lock();
-            let offset = offset.min(state.written_offset);
-            let changed = offset > state.log_start_offset && {
-                state.log_start_offset = offset;
-                state.epochs.truncate_from_start(offset)
-            };
-            (state.log_start_offset, changed.then(|| state.epochs.to_text()))
-        };
-        if let Some(text) = epochs {
-            let (io, path) = (self.shared.io.clone(), self.dir.join(EPOCHS_FILE));
-            blocking(move || io.write_atomic(&path, text.as_bytes())).await?;
+    pub fn delete_records(self: &Arc<Log>, offset: i64) -> i64 {
+        let mut state = self.state.lock();
+        let offset = offset.min(state.written_offset);
+        if offset > state.log_start_offset {
+            self.start_at(&mut state, offset);
         }
-        Ok(log_start_offset)
+        state.log_start_offset
+    }
+
+    /// The writer puts the epochs that are left on disk, as it does with new ones.
+    fn start_at(self: &Arc<Log>, state: &mut State, offset: i64) {
+        state.log_start_offset = offset;
+        state.epochs_changed |= state.epochs.truncate_from_start(offset);
+        self.start_writer(state);
     }
 }

@@ -7,6 +7,7 @@ use std::task::Waker;
 use tokio::task::{spawn_blocking, spawn_local};
 
 use super::{Log, Position, State, Trouble};
+use crate::epochs::EPOCHS_FILE;
 use crate::io::{BLOCK, Backend, Part};
 use crate::segment::{SegmentFiles, file_name};
 use crate::{Error, Result};
@@ -23,8 +24,6 @@ pub(super) const SMALL_WRITES_IN_A_ROW: u32 = 16;
 /// Space is reserved ahead in steps that double between these bounds.
 const SMALLEST_STEP_BYTES: u64 = 64 << 10;
 const LARGEST_STEP_BYTES: u64 = 16 << 20;
-
-pub(super) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
 
 enum Job {
     /// The leader epochs changed: on disk before the records that carry the new one.
@@ -214,13 +213,8 @@ impl Log {
         let snapshot_path = self.dir.join(file_name(job.next_base_offset, ".snapshot"));
         let snapshot = job.snapshot.clone();
         blocking(move || {
-            let file = files.writer()?;
-            file.truncate(size)?;
-            file.sync_data_blocking()?;
-            files.write_indexes(&indexes)?;
-            io.write_atomic(&snapshot_path, &snapshot)?;
-            files.close();
-            Ok(())
+            files.complete(size, &indexes)?;
+            io.write_atomic(&snapshot_path, &snapshot)
         })
         .await
     }
