@@ -15,6 +15,7 @@ mod recovery;
 mod scan;
 pub mod segment;
 pub mod time_index;
+pub mod txn_index;
 pub mod validate;
 
 mod error;
