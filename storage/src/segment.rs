@@ -33,6 +33,7 @@ pub struct SegmentFiles {
     writer: Mutex<Option<File>>,
     direct_writer: Mutex<Option<File>>,
     reader: Mutex<Option<File>>,
+    cached_reader: Mutex<Option<File>>,
     was_read: AtomicBool,
 }
 
@@ -45,6 +46,7 @@ impl SegmentFiles {
             writer: Mutex::default(),
             direct_writer: Mutex::default(),
             reader: Mutex::default(),
+            cached_reader: Mutex::default(),
             was_read: AtomicBool::new(false),
         }
     }
@@ -69,11 +71,18 @@ impl SegmentFiles {
         self.opened(&self.reader, OpenOptions { read_only: true, direct: true, ..Default::default() })
     }
 
-    /// Lets go of the reading descriptor unless it was asked for since the last call: a consumer that goes through many
+    /// The descriptor that reads through the page cache, the kernel reading ahead.
+    pub fn cached_reader(&self) -> Result<File> {
+        self.was_read.store(true, Ordering::Relaxed);
+        self.opened(&self.cached_reader, OpenOptions { read_only: true, ..Default::default() })
+    }
+
+    /// Lets go of the reading descriptors unless they were asked for since the last call: a consumer that goes through many
     /// segments must not leave one open for each.
     pub fn close_unused_reader(&self) {
         if !self.was_read.swap(false, Ordering::Relaxed) {
             self.reader.lock().take();
+            self.cached_reader.lock().take();
         }
     }
 
@@ -107,6 +116,7 @@ impl SegmentFiles {
         self.writer.lock().take();
         self.direct_writer.lock().take();
         self.reader.lock().take();
+        self.cached_reader.lock().take();
     }
 
     /// Replaces both index files. Not synced: they are rebuilt if a crash tears them.

@@ -10,6 +10,7 @@ pub use chunk::{Chunk, ChunkPool, ChunkWriter, DirectSlice, Part};
 pub use uring::{RingGuard, install_ring};
 
 use std::fs::File as Handle;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,15 @@ use plain::named;
 pub const BLOCK: usize = 4096;
 
 /// Memory of finished reads that is kept for the next ones, for all threads together.
-const KEEP_READ_BYTES: usize = 2 << 20;
+const KEEP_READ_BYTES: usize = 8 << 20;
+
+/// What is sent of a file is read in pieces of this size, or, while reads hold more than so much memory, smaller ones.
+const PIECE_BYTES: usize = 1 << 20;
+const SMALL_PIECE_BYTES: usize = 64 << 10;
+const PIECES_BYTES: usize = 32 << 20;
+
+/// How a cold file is brought into the page cache.
+const WARM_BYTES: usize = 128 << 10;
 
 /// A direct file is read at odd positions through memory of at most so much at a time.
 const BOUNCE_BYTES: usize = 256 << 10;
@@ -142,6 +151,12 @@ pub struct File {
     inner: Arc<Inner>,
 }
 
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle().as_fd()
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     handle: Handle,
@@ -240,12 +255,46 @@ impl File {
         self.named(op.name(), result).map(|()| op.into_bytes())
     }
 
+    /// A piece from `pos` on that is at most `len` bytes: as much as [`File::read_at`] should be asked for at a time.
+    pub fn piece(&self, pos: u64, len: usize) -> usize {
+        let piece = if self.buffers().live_bytes() < PIECES_BYTES { PIECE_BYTES } else { SMALL_PIECE_BYTES };
+        // Ends at a block, so that direct reads but the first need no more blocks than they have bytes for.
+        len.min(piece - pos as usize % BLOCK)
+    }
+
+    /// Whether `len` bytes at `pos` seem to be in the page cache, so that sending them does not wait for the disk.
+    pub fn is_cached(&self, pos: u64, len: usize) -> bool {
+        let last = pos + len.saturating_sub(1) as u64;
+        plain::is_cached(self.handle(), pos) && plain::is_cached(self.handle(), last)
+    }
+
+    /// Brings `len` bytes at `pos` into the page cache, and has the kernel read ahead; waits on another thread.
+    pub async fn warm(&self, pos: u64, len: usize) -> Result<()> {
+        let file = self.clone();
+        self.on_another_thread("read", move || {
+            let mut scratch = vec![0; WARM_BYTES.min(len)];
+            for at in (pos..pos + len as u64).step_by(WARM_BYTES) {
+                file.pread(&mut scratch, at)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits, on another thread, until all that was written is on the disk.
     pub async fn sync_data(&self) -> Result<()> {
         let file = self.clone();
-        match tokio::task::spawn_blocking(move || file.sync_data_blocking()).await {
+        self.on_another_thread("sync", move || file.sync_data_blocking()).await
+    }
+
+    async fn on_another_thread(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(stopped) => Err(Error::io("sync", self.path(), std::io::Error::other(stopped))),
+            Err(stopped) => Err(Error::io(name, self.path(), std::io::Error::other(stopped))),
         }
     }
 
@@ -262,7 +311,8 @@ impl File {
     }
 }
 
-/// A range of a file to be sent to a client, read in pieces as the socket takes them.
+/// A range of a file to be sent to a client: straight from the page cache, or, if the file [is
+/// direct](File::is_direct), read in pieces as the socket takes them.
 #[derive(Clone, Debug)]
 pub struct FileSlice {
     pub file: File,
