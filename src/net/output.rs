@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use ottla_storage::io::FileSlice;
-use rustix::fs::sendfile;
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
@@ -146,8 +145,7 @@ impl Output {
                 self.warming = Some(Box::pin(async move { file.warm(pos, len).await }));
                 continue;
             }
-            let mut pos = slice.pos;
-            match stream.try_io(Interest::WRITABLE, || Ok(sendfile(&*stream, &slice.file, Some(&mut pos), len)?)) {
+            match stream.try_io(Interest::WRITABLE, || slice.file.send_to(&*stream, slice.pos, len)) {
                 Ok(0) => return Poll::Ready(Err(ends_early(slice))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),

@@ -6,11 +6,11 @@ mod op;
 mod plain;
 mod uring;
 
-pub use chunk::{Chunk, ChunkPool, ChunkWriter, DirectSlice, Part};
+pub use chunk::{Chunk, ChunkPool, ChunkWriter, DirectSlice, HUGE_PAGE_BYTES, Part};
 pub use uring::{RingGuard, install_ring};
 
 use std::fs::File as Handle;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,12 +151,6 @@ pub struct File {
     inner: Arc<Inner>,
 }
 
-impl AsFd for File {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle().as_fd()
-    }
-}
-
 #[derive(Debug)]
 struct Inner {
     handle: Handle,
@@ -225,6 +219,11 @@ impl File {
         self.named("allocate", plain::allocate(self.handle(), len))
     }
 
+    /// Begins to write back what is dirty in the page cache, and drops what is not.
+    pub fn drop_cached(&self, pos: u64, len: u64) -> Result<()> {
+        self.named("advise", plain::drop_cached(self.handle(), pos, len))
+    }
+
     pub fn truncate(&self, len: u64) -> Result<()> {
         self.named("truncate", self.handle().set_len(len))
     }
@@ -279,6 +278,12 @@ impl File {
             Ok(())
         })
         .await
+    }
+
+    /// `sendfile`: sends up to `len` bytes at `pos` without a copy, as many as the socket takes; returns how many, 0 at
+    /// the end of the file. Waits for the disk unless [`File::is_cached`].
+    pub fn send_to(&self, socket: impl AsFd, mut pos: u64, len: usize) -> std::io::Result<usize> {
+        Ok(rustix::fs::sendfile(socket, self.handle(), Some(&mut pos), len)?)
     }
 
     /// Waits, on another thread, until all that was written is on the disk.

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::ReadWriteFlags;
 
 use crate::{Error, Result};
@@ -65,6 +65,10 @@ pub(super) fn is_cached(file: &Handle, pos: u64) -> bool {
     let mut byte = [0];
     let read = rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], pos, ReadWriteFlags::NOWAIT);
     read != Err(rustix::io::Errno::AGAIN)
+}
+
+pub(super) fn drop_cached(file: &Handle, pos: u64, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(file, pos, std::num::NonZeroU64::new(len), Advice::DontNeed)?)
 }
 
 pub(super) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
