@@ -45,6 +45,8 @@ impl KafkaCode for SequenceError {
             SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
             SequenceError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             SequenceError::DuplicateSequence => ErrorCode::DuplicateSequenceNumber,
+            SequenceError::TransactionOpen { .. } => ErrorCode::InvalidTxnState,
+            SequenceError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
         }
     }
 }

@@ -18,9 +18,10 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use ottla_storage::batch::{BatchBuilder, Compression};
+use ottla_storage::batch::{BatchBuilder, BatchHeader, Compression, TransactionMarker};
 use ottla_storage::io::Io;
 use ottla_storage::log::{LogManager, LogManagerOptions};
+use ottla_storage::validate::ValidBatch;
 use uuid::Uuid;
 
 use super::*;
@@ -34,6 +35,7 @@ use crate::partition::Partitions;
 
 const NONE: i16 = 0;
 
+#[derive(Clone)]
 struct Client {
     broker: Arc<Broker>,
     name: Option<StrBytes>,
@@ -149,6 +151,15 @@ impl Client {
         let response: ListOffsetsResponse = self.call(2, version, &request).await;
         let found = &response.topics[0].partitions[0];
         (found.error_code, found.timestamp, found.offset, found.leader_epoch)
+    }
+
+    /// The offset that a read_committed client finds in topic t.
+    async fn list_isolated(&self, timestamp: i64) -> i64 {
+        let partition = ListOffsetsPartition::default().with_timestamp(timestamp);
+        let topic = ListOffsetsTopic::default().with_name(name("t")).with_partitions(vec![partition]);
+        let request = ListOffsetsRequest::default().with_topics(vec![topic]).with_replica_id((-1).into());
+        let answer: ListOffsetsResponse = self.call(2, 7, &request.with_isolation_level(1)).await;
+        answer.topics[0].partitions[0].offset
     }
 
     async fn delete_records(&self, topic: &str, offset: i64) -> (i16, i64) {
@@ -405,6 +416,56 @@ fn min_bytes_are_waited_for_across_partitions() {
         let (response, ()) = tokio::join!(client.call::<_, FetchResponse>(1, 12, &request), writes);
         let sizes = response.responses[0].partitions.iter().map(|p| p.records.as_ref().map_or(0, Bytes::len) as i32);
         assert_eq!(sizes.collect::<Vec<_>>(), [bytes, 2 * bytes]);
+    });
+}
+
+/// In a hundred years.
+const LATER_MS: i64 = 5_000_000_000_000;
+
+/// One record of producer 7's transaction, as the coordinator's broker would append it.
+fn send_in_transaction(partition: &Partition, sequence: i32) {
+    let mut batch = BatchBuilder::new(Compression::None).producer(7, 0, sequence).transactional(true);
+    batch.record(LATER_MS, None, Some(b"v"), &[]);
+    let batch = batch.build(0, -1);
+    let header = BatchHeader::read(&batch).unwrap();
+    let valid = ValidBatch { header, bytes: (&*batch).into(), log_append_time: -1 };
+    partition.log.append(&valid, 0, 1).unwrap();
+}
+
+#[test]
+fn read_committed_sees_a_transaction_when_its_marker_is_written_and_is_told_if_it_was_aborted() {
+    with_broker(|client| async move {
+        let id = client.create("t", &[]).await;
+        let partition = client.broker.partitions.get(id, 0).unwrap();
+        client.send("t", 0, records(&["stable"])).await;
+        (0..3).for_each(|sequence| send_in_transaction(&partition, sequence));
+        partition.log.written(4).await.unwrap();
+
+        let committed = |offset, wait| fetch("t", vec![wanted(0, offset)], wait).with_isolation_level(1);
+        let got = client.fetch_one(12, committed(0, 0)).await;
+        assert_eq!((got.high_watermark, got.last_stable_offset), (4, 1));
+        assert_eq!(got.aborted_transactions, Some(vec![]));
+        assert_eq!(got.records.unwrap().len(), records(&["stable"]).len());
+        assert_eq!(client.fetch_one(12, committed(1, 0)).await.records.unwrap().len(), 0);
+        let uncommitted = client.fetch_one(12, fetch("t", vec![wanted(0, 1)], 0)).await;
+        assert!(uncommitted.aborted_transactions.is_none() && !uncommitted.records.unwrap().is_empty());
+        assert_eq!(client.list_isolated(-1).await, 1);
+        assert_eq!(client.list_isolated(LATER_MS).await, -1, "found, but not stable");
+
+        // 200 bytes are there already, and only the marker's 78 come.
+        let waiting = tokio::task::spawn_local({
+            let client = client.clone();
+            let request = committed(1, 10_000).with_min_bytes(200);
+            async move { client.fetch_one(12, request).await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let started = Instant::now();
+        partition.log.append_marker((7, 0), TransactionMarker { commit: false, coordinator_epoch: 0 }, 0, 1).unwrap();
+        let got = waiting.await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5) && !got.records.unwrap().is_empty());
+        let aborted = got.aborted_transactions.unwrap();
+        assert_eq!(aborted.iter().map(|a| (a.producer_id.0, a.first_offset)).collect::<Vec<_>>(), [(7, 1)]);
+        assert_eq!(client.list_isolated(-1).await, 5);
     });
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_storage::batch::Compression;
+use ottla_storage::log::{Log, LogRead};
+use ottla_storage::txn_index::AbortedTransaction;
 use tokio::time::Instant;
 
 use crate::broker::Broker;
@@ -49,7 +51,7 @@ pub async fn fetch(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchParti
         if read.is_enough(limits) || waiter.has_news() || Instant::now() >= deadline {
             return read.answers;
         }
-        let missing_bytes = limits.min_bytes - read.bytes;
+        let missing_bytes = if read.has_unstable { 1 } else { limits.min_bytes - read.bytes };
         wanted = read.give_up();
         if waiter.arm(missing_bytes) {
             // Woken or out of time: in both cases the next look decides.
@@ -73,6 +75,8 @@ struct Reading {
     has_news: bool,
     /// Some partition exists, so that there is something to wait for.
     may_grow: bool,
+    /// A transaction's marker, however small, may make records readable that are there already.
+    has_unstable: bool,
 }
 
 impl Reading {
@@ -87,6 +91,7 @@ impl Reading {
 
     fn grown(&mut self, data: PartitionData) -> PartitionData {
         self.may_grow = true;
+        self.has_unstable |= data.aborted.is_some() && data.last_stable_offset < data.high_watermark;
         self.bytes += data.records.bytes as u64;
         data
     }
@@ -100,7 +105,7 @@ impl Reading {
 async fn read_all(broker: &Broker, limits: &FetchLimits, wanted: Vec<FetchPartition>) -> Reading {
     let image = broker.metadata.image();
     let answers = Vec::with_capacity(wanted.len());
-    let mut reading = Reading { answers, bytes: 0, has_news: false, may_grow: false };
+    let mut reading = Reading { answers, bytes: 0, has_news: false, may_grow: false, has_unstable: false };
     let mut bytes_left = limits.max_bytes;
     for wanted in wanted {
         let data = match broker.partitions.resolve(&image, wanted.topic.as_ref(), wanted.index) {
@@ -144,7 +149,6 @@ async fn read_one(
         high_watermark: log.high_watermark(),
         last_stable_offset: log.last_stable_offset(),
         log_start_offset: log.log_start_offset(),
-        committed_only: limits.committed_only,
         ..PartitionData::failed(0)
     };
     data.diverging_epoch = diverging_epoch(partition, wanted, data.log_start_offset)?;
@@ -153,8 +157,22 @@ async fn read_one(
         let read = log.read(wanted.fetch_offset, max_offset, max_bytes, min_one).await;
         data.records =
             read.map_err(|error| error.kafka_code())?.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)?;
+        if limits.committed_only {
+            data.aborted = Some(aborted(log, &data.records, wanted.fetch_offset, max_offset)?);
+        }
     }
     Ok(data)
+}
+
+/// In the order in which they began, as some clients expect it.
+fn aborted(log: &Log, read: &LogRead, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, ErrorCode> {
+    let mut aborted = log.aborted_in_read(read, from, to).map_err(|error| error.kafka_code())?;
+    if from < log.log_start_offset() {
+        // The records were deleted since they were read, and with them, perhaps, what is known of their outcome.
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    aborted.sort_unstable_by_key(|transaction| transaction.first_offset);
+    Ok(aborted)
 }
 
 /// KIP-320: where the client's log and this one part, if the epoch of what it fetched last says that they do.

@@ -304,7 +304,7 @@ mod tests {
     }
 
     fn with_records(high_watermark: i64) -> PartitionData {
-        PartitionData { records: LogRead { slices: Vec::new(), bytes: 10 }, ..stands_at(high_watermark) }
+        PartitionData { records: LogRead { bytes: 10, ..LogRead::default() }, ..stands_at(high_watermark) }
     }
 
     fn indexes(partitions: &[FetchPartition]) -> Vec<i32> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_storage::log::{LogRead, LogSlice};
+use ottla_storage::txn_index::AbortedTransaction;
 use uuid::Uuid;
 
 use super::wire::{LeaderHint, NodeEndpoint, Reader, Result, TopicRef, Writer};
@@ -131,8 +132,8 @@ pub struct PartitionData {
     /// (epoch, end offset): the client's log has gone another way from there on.
     pub diverging_epoch: Option<(i32, i64)>,
     pub current_leader: Option<LeaderHint>,
-    /// Asked for with read_committed and answered, so that the list of aborted transactions is empty and not null.
-    pub committed_only: bool,
+    /// What a read_committed reader is to leave out; None (null on the wire) for others.
+    pub aborted: Option<Vec<AbortedTransaction>>,
     pub records: LogRead,
 }
 
@@ -145,7 +146,7 @@ impl PartitionData {
             log_start_offset: -1,
             diverging_epoch: None,
             current_leader: None,
-            committed_only: false,
+            aborted: None,
             records: LogRead::default(),
         }
     }
@@ -210,10 +211,16 @@ impl Pieces {
         if self.version >= 5 {
             out.buf.put_i64(data.log_start_offset);
         }
-        if data.committed_only {
-            out.length(0);
-        } else {
-            out.null_array();
+        match &data.aborted {
+            None => out.null_array(),
+            Some(aborted) => {
+                out.length(aborted.len());
+                for transaction in aborted {
+                    out.buf.put_i64(transaction.producer_id);
+                    out.buf.put_i64(transaction.first_offset);
+                    out.no_tagged_fields();
+                }
+            }
         }
         if self.version >= 11 {
             out.buf.put_i32(-1); // preferred_read_replica

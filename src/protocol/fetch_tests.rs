@@ -109,8 +109,13 @@ fn answers_of_every_version_are_what_the_crate_decodes() {
             high_watermark: 10,
             last_stable_offset: 9,
             log_start_offset: 1,
-            committed_only: true,
-            records: LogRead { slices, bytes: 5 },
+            aborted: Some(vec![AbortedTransaction {
+                producer_id: 7,
+                first_offset: 3,
+                last_offset: 5,
+                last_stable_offset: 6,
+            }]),
+            records: LogRead { slices, bytes: 5, ..LogRead::default() },
             ..PartitionData::failed(0)
         };
         let leader = Some(LeaderHint { leader_id: 1, leader_epoch: 5 });
@@ -137,7 +142,8 @@ fn answers_of_every_version_are_what_the_crate_decodes() {
         assert_eq!(full.records.as_deref(), Some(&b"abcde"[..]));
         assert_eq!((full.high_watermark, full.last_stable_offset), (10, 9));
         assert_eq!(full.log_start_offset, if version >= 5 { 1 } else { -1 });
-        assert_eq!(full.aborted_transactions, Some(Vec::new()));
+        let aborted = &full.aborted_transactions.as_ref().unwrap()[..];
+        assert_eq!(aborted.iter().map(|a| (a.producer_id.0, a.first_offset)).collect::<Vec<_>>(), [(7, 3)]);
         assert_eq!((unknown.error_code, unknown.aborted_transactions.is_none()), (3, true));
         assert_eq!(unknown.records.as_deref(), Some(&b""[..]), "empty, never null");
         assert_eq!(unknown.preferred_read_replica.0, -1);

@@ -45,6 +45,12 @@ impl OffsetIndex {
         after.checked_sub(1).map_or(0, |i| self.entries[i].1)
     }
 
+    /// The last offset of the first batch with an entry that begins at or after `position`.
+    pub fn offset_above(&self, position: u64) -> Option<i64> {
+        let before = self.entries.partition_point(|(_, at)| u64::from(*at) < position);
+        self.entries.get(before).map(|(relative, _)| self.base_offset + i64::from(*relative))
+    }
+
     pub fn entries(&self) -> usize {
         self.entries.len()
     }
@@ -90,6 +96,25 @@ pub fn lookup_in_file(file: &File, base_offset: i64, offset: i64) -> Result<(i64
             found = (at, position);
             low = middle + 1;
         } else {
+            high = middle;
+        }
+    }
+    Ok(found)
+}
+
+/// The same as [`OffsetIndex::offset_above`] in a closed segment's file.
+pub fn offset_above_in_file(file: &File, base_offset: i64, position: u64) -> Result<Option<i64>> {
+    let (mut low, mut high) = (0, file.len()? / ENTRY_BYTES as u64);
+    let mut found = None;
+    let mut bytes = [0; ENTRY_BYTES];
+    while low < high {
+        let middle = low + (high - low) / 2;
+        file.pread(&mut bytes, middle * ENTRY_BYTES as u64)?;
+        let (relative, at) = entry(&bytes);
+        if u64::from(at) < position {
+            low = middle + 1;
+        } else {
+            found = Some(base_offset + i64::from(relative));
             high = middle;
         }
     }

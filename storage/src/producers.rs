@@ -1,9 +1,11 @@
-//! Idempotent producers of one partition: the last five batches of each, sequence rules, `.snapshot` files
-//! (Kafka's ProducerStateManager). Pure state; files are read and written by the caller as bytes.
+//! Idempotent and transactional producers of one partition: the last five batches of each, sequence rules, transactions
+//! that are open, `.snapshot` files (Kafka's ProducerStateManager). Pure state; files are read and written by the caller
+//! as bytes.
 
 use std::collections::BTreeMap;
 
-use crate::batch::{BatchHeader, NO_SEQUENCE, NO_TIMESTAMP};
+use crate::batch::{BatchHeader, NO_SEQUENCE, NO_TIMESTAMP, TransactionMarker};
+use crate::txn_index::AbortedTransaction;
 
 /// Batches kept of each producer.
 const KEPT: usize = 5;
@@ -28,6 +30,10 @@ pub enum SequenceError {
     InvalidEpoch { producer_id: i64, got: i16, last: i16 },
     #[error("duplicate of a batch older than the five kept")]
     DuplicateSequence,
+    #[error("expected a transactional batch from producer {producer_id}, whose transaction is open")]
+    TransactionOpen { producer_id: i64 },
+    #[error("coordinator epoch {got} of producer {producer_id}'s marker is older than {last}")]
+    CoordinatorFenced { producer_id: i64, got: i32, last: i32 },
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +41,10 @@ pub struct Producers {
     expiration_ms: i64,
     /// Ordered, so that the same state always makes the same snapshot; boxed, so that a map of one stays small.
     by_id: BTreeMap<i64, Box<Producer>>,
+    /// First offset of each open transaction -> its producer.
+    open: BTreeMap<i64, i64>,
+    /// (first offset, marker's offset) of transactions that have ended, until their markers are written.
+    ended: Vec<(i64, i64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +102,37 @@ impl Producer {
         self.batches[usize::from(self.kept) - 1] = batch;
     }
 
+    fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<(), SequenceError> {
+        let last = self.epoch;
+        if epoch < last { Err(SequenceError::InvalidEpoch { producer_id, got: epoch, last }) } else { Ok(()) }
+    }
+
+    fn check_sequence(&self, header: &BatchHeader, next_offset: i64) -> Result<SequenceCheck, SequenceError> {
+        let (producer_id, first, last) = (header.producer_id, header.base_sequence, header.last_sequence());
+        let out_of_order =
+            |expected| Err(SequenceError::OutOfOrder { producer_id, offset: next_offset, got: first, expected });
+        if header.producer_epoch > self.epoch {
+            // A new epoch starts anew, unless nothing is known of the old one.
+            let anew = first == 0 || self.epoch == NO_EPOCH;
+            return if anew { Ok(SequenceCheck::New) } else { out_of_order(NO_SEQUENCE) };
+        }
+        let same = |batch: &&Batch| batch.first_sequence() == first && batch.last_sequence == last;
+        if let Some(batch) = self.batches().iter().find(same) {
+            return Ok(SequenceCheck::Duplicate {
+                base_offset: batch.last_offset - i64::from(batch.offset_delta),
+                last_offset: batch.last_offset,
+                timestamp: batch.timestamp,
+            });
+        }
+        let end = self.last_sequence();
+        let next = if end == i32::MAX { 0 } else { end + 1 };
+        match first {
+            _ if first == next => Ok(SequenceCheck::New),
+            _ if self.is_older_than_kept(last) => Err(SequenceError::DuplicateSequence),
+            _ => out_of_order(end),
+        }
+    }
+
     fn last_sequence(&self) -> i32 {
         self.batches().last().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
     }
@@ -108,7 +149,7 @@ impl Producer {
 
 impl Producers {
     pub fn new(expiration_ms: i64) -> Producers {
-        Producers { expiration_ms, by_id: BTreeMap::new() }
+        Producers { expiration_ms, ..Producers::default() }
     }
 
     /// Before an append by a client; `next_offset` only for messages. Batches without a producer id are always New.
@@ -119,62 +160,35 @@ impl Producers {
         let Some(producer) = self.by_id.get(&header.producer_id) else {
             return Ok(SequenceCheck::New);
         };
-        let (first, last) = (header.base_sequence, header.last_sequence());
-        let out_of_order = |expected| {
-            Err(SequenceError::OutOfOrder {
-                producer_id: header.producer_id,
-                offset: next_offset,
-                got: first,
-                expected,
-            })
-        };
-        if header.producer_epoch < producer.epoch {
-            return Err(SequenceError::InvalidEpoch {
-                producer_id: header.producer_id,
-                got: header.producer_epoch,
-                last: producer.epoch,
-            });
+        producer.check_epoch(header.producer_id, header.producer_epoch)?;
+        // Batches of this broker's own coordinators have no sequence; validation lets no client do that.
+        if header.base_sequence != NO_SEQUENCE {
+            let outcome = producer.check_sequence(header, next_offset)?;
+            if outcome != SequenceCheck::New {
+                return Ok(outcome);
+            }
         }
-        if header.producer_epoch > producer.epoch {
-            // A new epoch starts anew, unless nothing is known of the old one.
-            let anew = first == 0 || producer.epoch == NO_EPOCH;
-            return if anew { Ok(SequenceCheck::New) } else { out_of_order(NO_SEQUENCE) };
+        if producer.transaction_first_offset != NO_OFFSET && !header.is_transactional() {
+            return Err(SequenceError::TransactionOpen { producer_id: header.producer_id });
         }
-        let same = |batch: &&Batch| batch.first_sequence() == first && batch.last_sequence == last;
-        if let Some(batch) = producer.batches().iter().find(same) {
-            return Ok(SequenceCheck::Duplicate {
-                base_offset: batch.last_offset - i64::from(batch.offset_delta),
-                last_offset: batch.last_offset,
-                timestamp: batch.timestamp,
-            });
-        }
-        let end = producer.last_sequence();
-        let next = if end == i32::MAX { 0 } else { end + 1 };
-        match first {
-            _ if first == next => Ok(SequenceCheck::New),
-            _ if producer.is_older_than_kept(last) => Err(SequenceError::DuplicateSequence),
-            _ => out_of_order(end),
-        }
+        Ok(SequenceCheck::New)
     }
 
-    /// After an append (or at recovery): the batch stands at `base_offset`. `timestamp` = the batch's max timestamp.
-    /// A control batch ends the producer's transaction.
+    /// Before the marker of a transaction is appended.
+    pub fn check_marker(&self, header: &BatchHeader, marker: TransactionMarker) -> Result<(), SequenceError> {
+        let Some(producer) = self.by_id.get(&header.producer_id) else { return Ok(()) };
+        let producer_id = header.producer_id;
+        producer.check_epoch(producer_id, header.producer_epoch)?;
+        let (got, last) = (marker.coordinator_epoch, producer.coordinator_epoch);
+        if got < last { Err(SequenceError::CoordinatorFenced { producer_id, got, last }) } else { Ok(()) }
+    }
+
+    /// After an append (or at recovery): the data batch stands at `base_offset`.
     pub fn update(&mut self, header: &BatchHeader, base_offset: i64, now_ms: i64) {
-        if !header.has_producer_id() {
+        if !header.has_producer_id() || header.is_control() {
             return;
         }
-        let epoch = header.producer_epoch;
-        let producer = self.by_id.entry(header.producer_id).or_insert_with(|| Box::new(Producer::new(epoch)));
-        if producer.epoch != epoch {
-            producer.epoch = epoch;
-            producer.kept = 0;
-        }
-        producer.last_timestamp = header.max_timestamp;
-        producer.seen_ms = now_ms;
-        if header.is_control() {
-            producer.transaction_first_offset = NO_OFFSET;
-            return;
-        }
+        let producer = self.touch(header, now_ms);
         producer.push(Batch {
             last_offset: base_offset.wrapping_add(i64::from(header.last_offset_delta)),
             timestamp: header.max_timestamp,
@@ -183,7 +197,57 @@ impl Producers {
         });
         if header.is_transactional() && producer.transaction_first_offset == NO_OFFSET {
             producer.transaction_first_offset = base_offset;
+            self.open.insert(base_offset, header.producer_id);
         }
+    }
+
+    /// After an append (or at recovery): the marker stands at `offset`. Returns what goes into the transaction index.
+    pub fn end_transaction(
+        &mut self,
+        header: &BatchHeader,
+        offset: i64,
+        marker: TransactionMarker,
+        now_ms: i64,
+    ) -> Option<AbortedTransaction> {
+        let producer = self.touch(header, now_ms);
+        producer.coordinator_epoch = marker.coordinator_epoch;
+        let first_offset = std::mem::replace(&mut producer.transaction_first_offset, NO_OFFSET);
+        // A transaction that wrote nothing here leaves no trace.
+        self.open.remove(&first_offset)?;
+        self.ended.push((first_offset, offset));
+        let last_stable_offset = self.first_open_offset().unwrap_or(offset + 1);
+        let producer_id = header.producer_id;
+        let aborted = AbortedTransaction { producer_id, first_offset, last_offset: offset, last_stable_offset };
+        (!marker.commit).then_some(aborted)
+    }
+
+    fn touch(&mut self, header: &BatchHeader, now_ms: i64) -> &mut Producer {
+        let epoch = header.producer_epoch;
+        let producer = self.by_id.entry(header.producer_id).or_insert_with(|| Box::new(Producer::new(epoch)));
+        if producer.epoch != epoch {
+            producer.epoch = epoch;
+            producer.kept = 0;
+        }
+        producer.last_timestamp = header.max_timestamp;
+        producer.seen_ms = now_ms;
+        producer
+    }
+
+    /// Where the oldest transaction without a marker begins.
+    fn first_open_offset(&self) -> Option<i64> {
+        self.open.keys().next().copied()
+    }
+
+    /// Where the oldest transaction begins whose outcome is not known to every reader: it is open, or its marker is at
+    /// or after `high_watermark`.
+    pub fn first_unstable_offset(&mut self, high_watermark: i64) -> Option<i64> {
+        self.forget_ended(high_watermark);
+        self.ended.iter().map(|(first, _)| *first).chain(self.first_open_offset()).min()
+    }
+
+    /// Everybody may know of transactions whose marker is below `high_watermark`.
+    pub fn forget_ended(&mut self, high_watermark: i64) {
+        self.ended.retain(|(_, marker)| *marker >= high_watermark);
     }
 
     /// Forgets producers that were idle for the expiration time and have no transaction open.
@@ -192,10 +256,6 @@ impl Producers {
         self.by_id.retain(|_, producer| {
             producer.transaction_first_offset != NO_OFFSET || now_ms.saturating_sub(producer.seen_ms) < expiration_ms
         });
-    }
-
-    pub fn clear(&mut self) {
-        self.by_id.clear();
     }
 
     pub fn len(&self) -> usize {
@@ -225,6 +285,9 @@ impl Producers {
     pub fn load_snapshot(&mut self, bytes: &[u8], now_ms: i64) -> Result<(), String> {
         self.by_id = snapshot::parse(bytes)?.into_iter().map(|(id, producer)| (id, Box::new(producer))).collect();
         self.expire(now_ms);
+        let open = self.by_id.iter().map(|(id, producer)| (producer.transaction_first_offset, *id));
+        self.open = open.filter(|(first_offset, _)| *first_offset != NO_OFFSET).collect();
+        self.ended.clear();
         Ok(())
     }
 }

@@ -2,6 +2,8 @@
 //! After a clean stop nothing is scanned; after a crash what lies past the recovery point is, and the log is cut after
 //! the last whole batch.
 
+mod producers;
+
 use std::collections::VecDeque;
 use std::path::Path;
 
@@ -12,7 +14,7 @@ use crate::log::{LogConfig, Recovered};
 use crate::offset_index::OffsetIndex;
 use crate::producers::Producers;
 use crate::scan::whole_header;
-use crate::segment::{Indexes, Segment, SegmentFiles, file_name, parse_file_name};
+use crate::segment::{Indexes, Segment, SegmentFiles, parse_file_name};
 use crate::time_index::TimeIndex;
 use crate::{Error, Result};
 
@@ -30,6 +32,7 @@ pub(crate) struct Known {
 
 pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> Result<Recovered> {
     let mut segments = find_segments(io, dir, known.now_ms)?;
+    let known = distrust_damage(&segments, known);
     let first = segments.front().map_or(0, |s| s.base_offset);
     let log_start_offset = known.log_start_offset.max(first);
     if segments.is_empty() {
@@ -37,26 +40,54 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
         segments.push_back(Segment::new(files, known.now_ms, 0));
     }
     let mut epochs = read_epochs(io, dir)?;
-    let next_offset = match known.clean {
-        true => open_active(io, config, &mut segments)?,
-        false => recover_segments(config, &mut segments, known, &mut epochs)?,
+    let mut producers = Producers::new(known.producer_id_expiration_ms);
+    let (next_offset, changed) = match known.clean {
+        true => {
+            let opened = open_active(io, config, &mut segments)?;
+            producers::load(io, dir, &segments, opened.0, known, &mut producers)?;
+            opened
+        }
+        false => {
+            let first = first_to_scan(&segments, known.recovery_point);
+            producers::load(io, dir, &segments, segments[first].base_offset, known, &mut producers)?;
+            let mut state = Scanned { epochs: &mut epochs, producers: &mut producers, now_ms: known.now_ms };
+            (recover_segments(config, &mut segments, first, &mut state)?, true)
+        }
     };
     epochs.truncate_from_end(next_offset);
-    let producers = recover_producers(io, dir, &segments, next_offset, known)?;
+    producers::remove_strays(io, dir, &segments, next_offset)?;
     let recovery_point = next_offset;
-    Ok(Recovered { segments, log_start_offset, next_offset, recovery_point, producers, epochs })
+    Ok(Recovered { segments, log_start_offset, next_offset, recovery_point, producers, epochs, changed })
+}
+
+/// An unreadable index of aborted transactions is made again from the log, as after a crash.
+fn distrust_damage(segments: &VecDeque<Segment>, known: Known) -> Known {
+    for segment in segments.iter().filter(|s| s.aborted.is_none()) {
+        if let Err(error) = segment.files.read_aborted() {
+            tracing::warn!(%error, "the segment will be scanned");
+            return Known { clean: false, recovery_point: known.recovery_point.min(segment.base_offset), ..known };
+        }
+    }
+    known
 }
 
 /// The segments on disk, oldest first. Files that a deletion or a compaction left half done are removed.
 fn find_segments(io: &Io, dir: &Path, now_ms: i64) -> Result<VecDeque<Segment>> {
     let mut segments = VecDeque::new();
-    for name in io.list(dir)? {
+    let names = io.list(dir)?;
+    for name in &names {
         if name.ends_with(".deleted") || name.ends_with(".cleaned") {
-            io.remove_file(&dir.join(&name))?;
-        } else if let Some(base_offset) = parse_file_name(&name, ".log") {
+            io.remove_file(&dir.join(name))?;
+        } else if let Some(base_offset) = parse_file_name(name, ".log") {
             let files = SegmentFiles::new(io.clone(), dir, base_offset);
-            let size = open_read_only(io, &dir.join(&name))?.len()?;
+            let size = open_read_only(io, &dir.join(name))?.len()?;
             segments.push_back(Segment::found(files, size, now_ms));
+        }
+    }
+    let with_index = names.iter().filter_map(|name| parse_file_name(name, ".txnindex"));
+    for base_offset in with_index {
+        if let Ok(i) = segments.binary_search_by_key(&base_offset, |s: &Segment| s.base_offset) {
+            segments[i].aborted = None;
         }
     }
     Ok(segments)
@@ -77,17 +108,20 @@ fn read_epochs(io: &Io, dir: &Path) -> Result<Epochs> {
 }
 
 /// After a clean stop: the active segment's indexes from their files, and the end of the log from the last index entry
-/// on. Returns the log end offset.
-fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) -> Result<i64> {
+/// on. Returns the log end offset, and whether the index files are not what they should be.
+fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) -> Result<(i64, bool)> {
     let active = segments.back_mut().expect("recover() makes one");
+    if active.aborted.is_none() {
+        active.aborted = Some(active.files.read_aborted()?);
+    }
     if active.size == 0 {
         active.indexes = Some(Indexes::new(active.base_offset));
         active.max_timestamp = Some((-1, active.base_offset));
-        return Ok(active.base_offset);
+        return Ok((active.base_offset, false));
     }
     let Some(indexes) = read_indexes(io, active)? else {
         tracing::warn!(segment = %active.files.path(".log").display(), "indexes missing or unreadable: rebuilt");
-        return scan_segment(active, config, &mut Epochs::default());
+        return Ok((scan_segment(active, config, None)?, true));
     };
     let last_entry = indexes.offsets.lookup(i64::MAX).1;
     active.max_timestamp = indexes.times.last().or(Some((-1, active.base_offset)));
@@ -104,7 +138,7 @@ fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) ->
         return Err(Error::corrupt(active.files.path(".log"), what));
     }
     active.files.close();
-    Ok(next_offset)
+    Ok((next_offset, false))
 }
 
 fn read_indexes(io: &Io, segment: &Segment) -> Result<Option<Indexes>> {
@@ -124,20 +158,41 @@ fn header_at(file: &File, position: u64, limit: u64) -> Result<Option<BatchHeade
     Ok(whole_header(&bytes, limit - position))
 }
 
-/// After a crash: scans every segment that reaches past the recovery point. Returns the log end offset.
+/// What a scan finds out besides the segment's own indexes.
+struct Scanned<'a> {
+    epochs: &'a mut Epochs,
+    /// As they were where the scan begins.
+    producers: &'a mut Producers,
+    now_ms: i64,
+}
+
+impl Scanned<'_> {
+    fn note(&mut self, segment: &mut Segment, header: &BatchHeader, batch: &[u8]) {
+        self.epochs.assign(header.partition_leader_epoch, header.base_offset);
+        let aborted = producers::note(self.producers, header, batch, self.now_ms);
+        segment.aborted.get_or_insert_default().extend(aborted);
+    }
+}
+
+/// The first segment that reaches past the recovery point.
+fn first_to_scan(segments: &VecDeque<Segment>, recovery_point: i64) -> usize {
+    let reaches = |next: &Segment| next.base_offset > recovery_point;
+    segments.iter().skip(1).position(reaches).unwrap_or(segments.len() - 1)
+}
+
+/// After a crash: scans the segments from the `first` on. Returns the log end offset.
 fn recover_segments(
     config: &LogConfig,
     segments: &mut VecDeque<Segment>,
-    known: Known,
-    epochs: &mut Epochs,
+    first: usize,
+    scanned: &mut Scanned<'_>,
 ) -> Result<i64> {
     let ends: Vec<i64> = segments.iter().skip(1).map(|s| s.base_offset).chain([i64::MAX]).collect();
-    let first = ends.iter().position(|&end| end > known.recovery_point).unwrap_or(segments.len() - 1);
     let mut next_offset = segments[first].base_offset;
     for i in first..segments.len() {
         let segment = &mut segments[i];
         let size = segment.size;
-        next_offset = scan_segment(segment, config, epochs)?;
+        next_offset = scan_segment(segment, config, Some(scanned))?;
         let cut = size - segment.size;
         if cut > 0 {
             let path = segment.files.path(".log");
@@ -159,20 +214,24 @@ fn recover_segments(
         }
     }
     for segment in segments.iter_mut().rev().skip(1) {
-        if let Some(indexes) = segment.indexes.take() {
-            segment.files.write_indexes(&indexes.to_bytes())?;
+        if let Some(content) = segment.index_bytes() {
+            segment.files.write_indexes(&content)?;
+            segment.indexes_are_written();
         }
     }
     Ok(next_offset)
 }
 
-/// Reads a segment from its start and checks every batch; rebuilds its indexes, timestamps and epochs, and sets its
-/// size to the end of the last whole batch. Returns the offset after it.
-fn scan_segment(segment: &mut Segment, config: &LogConfig, epochs: &mut Epochs) -> Result<i64> {
+/// Reads a segment from its start and checks every batch; rebuilds its indexes and timestamps (and with `scanned` all
+/// that batches say about the log), and sets its size to the end of the last whole batch. Returns the offset after it.
+fn scan_segment(segment: &mut Segment, config: &LogConfig, mut scanned: Option<&mut Scanned<'_>>) -> Result<i64> {
     let file_bytes = std::mem::take(&mut segment.size);
     let mut next_offset = segment.base_offset;
     segment.indexes = Some(Indexes::new(segment.base_offset));
     segment.max_timestamp = Some((-1, segment.base_offset));
+    if scanned.is_some() {
+        segment.aborted = Some(Vec::new());
+    }
     if file_bytes == 0 {
         return Ok(next_offset);
     }
@@ -194,7 +253,9 @@ fn scan_segment(segment: &mut Segment, config: &LogConfig, epochs: &mut Epochs) 
             if header.base_offset < next_offset || batch::verify_crc(bytes).is_err() {
                 return Ok(done(segment, next_offset));
             }
-            epochs.assign(header.partition_leader_epoch, header.base_offset);
+            if let Some(scanned) = scanned.as_deref_mut() {
+                scanned.note(segment, &header, bytes);
+            }
             segment.note_batch(&header, header.base_offset, config.index_interval_bytes);
             next_offset = header.next_offset();
             used += header.total_bytes();
@@ -215,55 +276,4 @@ fn done(segment: &mut Segment, next_offset: i64) -> i64 {
     segment.complete_time_index();
     segment.files.close();
     next_offset
-}
-
-/// The newest snapshot not beyond the log's end, and the batches after it.
-fn recover_producers(
-    io: &Io,
-    dir: &Path,
-    segments: &VecDeque<Segment>,
-    next_offset: i64,
-    known: Known,
-) -> Result<Producers> {
-    let mut producers = Producers::new(known.producer_id_expiration_ms);
-    let mut from = segments[0].base_offset;
-    let names = io.list(dir)?;
-    for offset in names.iter().filter_map(|name| parse_file_name(name, ".snapshot")).rev() {
-        let path = dir.join(file_name(offset, ".snapshot"));
-        let loaded = match io.read_small(&path)? {
-            Some(bytes) if offset <= next_offset => producers.load_snapshot(&bytes, known.now_ms),
-            _ => Err("it is beyond the end of the log".to_string()),
-        };
-        match loaded {
-            Ok(()) => {
-                from = offset;
-                break;
-            }
-            Err(what) => {
-                tracing::warn!(file = %path.display(), what, "producer snapshot removed");
-                io.remove_file(&path)?;
-            }
-        }
-    }
-    for (i, segment) in segments.iter().enumerate() {
-        let ends_before = segments.get(i + 1).is_some_and(|next| next.base_offset <= from);
-        if ends_before || from >= next_offset || segment.size == 0 {
-            continue;
-        }
-        replay_producers(segment, from, &mut producers, known.now_ms)?;
-    }
-    Ok(producers)
-}
-
-fn replay_producers(segment: &Segment, from: i64, producers: &mut Producers, now_ms: i64) -> Result<()> {
-    let file = segment.files.reader()?;
-    let mut position = u64::from(segment.position_floor(from)?);
-    while let Some(header) = header_at(&file, position, segment.size)? {
-        if header.base_offset >= from && header.has_producer_id() {
-            producers.update(&header, header.base_offset, now_ms);
-        }
-        position += header.total_bytes() as u64;
-    }
-    segment.files.close();
-    Ok(())
 }

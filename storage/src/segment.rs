@@ -1,4 +1,4 @@
-//! One segment: `<base offset>.log` with its `.index` and `.timeindex`. Sizes, timestamps, index policy, descriptors.
+//! One segment: `<base offset>.log` with its `.index`, `.timeindex` and `.txnindex`. Sizes, timestamps, index policy, descriptors.
 //! What is appended when, and what is durable, is the log's business.
 
 use std::path::{Path, PathBuf};
@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::Result;
 use crate::batch::BatchHeader;
 use crate::io::{File, Io, OpenOptions};
 use crate::log::LogConfig;
 use crate::offset_index::{self, OffsetIndex};
 use crate::time_index::{self, TimeIndex};
+use crate::txn_index::{self, AbortedTransaction};
+use crate::{Error, Result};
 
 /// Kafka's file name of an offset: twenty digits.
 pub fn file_name(offset: i64, suffix: &str) -> String {
@@ -49,6 +50,10 @@ impl SegmentFiles {
             cached_reader: Mutex::default(),
             was_read: AtomicBool::new(false),
         }
+    }
+
+    pub fn base_offset(&self) -> i64 {
+        self.base_offset
     }
 
     pub fn path(&self, suffix: &str) -> PathBuf {
@@ -101,7 +106,7 @@ impl SegmentFiles {
         Ok(file)
     }
 
-    /// A segment that nothing is appended to any more: cut to its length, synced, both indexes written.
+    /// A segment that nothing is appended to any more: cut to its length, synced, its indexes written.
     pub fn complete(&self, size: u64, indexes: &IndexBytes) -> Result<()> {
         let file = self.writer()?;
         file.truncate(size)?;
@@ -119,10 +124,24 @@ impl SegmentFiles {
         self.cached_reader.lock().take();
     }
 
-    /// Replaces both index files. Not synced: they are rebuilt if a crash tears them.
+    /// Replaces the index files. Those of offsets and times are not synced: they only make reads quick. Without the one
+    /// of aborted transactions their records would look committed.
     pub fn write_indexes(&self, content: &IndexBytes) -> Result<()> {
         self.write_index(".index", &content.offsets)?;
-        self.write_index(".timeindex", &content.times)
+        self.write_index(".timeindex", &content.times)?;
+        let path = self.path(".txnindex");
+        match content.aborted.as_deref() {
+            None => Ok(()),
+            Some([]) => self.io.remove_file(&path),
+            Some(aborted) => self.io.write_atomic(&path, aborted),
+        }
+    }
+
+    /// Empty if there is no file.
+    pub fn read_aborted(&self) -> Result<Vec<AbortedTransaction>> {
+        let path = self.path(".txnindex");
+        let bytes = self.io.read_small(&path)?.unwrap_or_default();
+        txn_index::parse(&bytes).map_err(|what| Error::corrupt(path, what))
     }
 
     fn write_index(&self, suffix: &str, bytes: &[u8]) -> Result<()> {
@@ -148,18 +167,16 @@ pub struct Indexes {
     bytes_since_entry: u32,
 }
 
-/// The content of the two index files.
+/// The content of the index files.
 #[derive(Debug)]
 pub struct IndexBytes {
     offsets: Vec<u8>,
     times: Vec<u8>,
+    /// None: the file is as it should be.
+    aborted: Option<Vec<u8>>,
 }
 
 impl Indexes {
-    pub fn to_bytes(&self) -> IndexBytes {
-        IndexBytes { offsets: self.offsets.to_bytes(), times: self.times.to_bytes() }
-    }
-
     pub fn new(base_offset: i64) -> Indexes {
         Indexes { offsets: OffsetIndex::new(base_offset), times: TimeIndex::new(base_offset), bytes_since_entry: 0 }
     }
@@ -176,6 +193,8 @@ pub struct Segment {
     pub size: u64,
     /// None once the index files are complete on disk.
     pub indexes: Option<Indexes>,
+    /// Transactions that a marker in this segment aborted, in that order; None if they are in the file.
+    pub aborted: Option<Vec<AbortedTransaction>>,
     /// Largest timestamp and the last offset of its batch; None while unknown (found in the index file on demand).
     pub max_timestamp: Option<(i64, i64)>,
     /// The first batch's max timestamp: rolling by time counts from it.
@@ -192,6 +211,7 @@ impl Segment {
             base_offset: files.base_offset,
             size: 0,
             indexes: Some(Indexes::new(files.base_offset)),
+            aborted: Some(Vec::new()),
             max_timestamp: Some((-1, files.base_offset)),
             rolling_timestamp: None,
             created_ms,
@@ -203,6 +223,19 @@ impl Segment {
     /// A segment found on disk, its indexes still in their files.
     pub fn found(files: SegmentFiles, size: u64, created_ms: i64) -> Segment {
         Segment { size, indexes: None, max_timestamp: None, ..Segment::new(files, created_ms, 0) }
+    }
+
+    /// What the index files are to hold; None if they do.
+    pub fn index_bytes(&self) -> Option<IndexBytes> {
+        let Indexes { offsets, times, .. } = self.indexes.as_ref()?;
+        let aborted = self.aborted.as_ref().map(|entries| txn_index::to_bytes(entries));
+        Some(IndexBytes { offsets: offsets.to_bytes(), times: times.to_bytes(), aborted })
+    }
+
+    /// The index files hold what is known.
+    pub fn indexes_are_written(&mut self) {
+        self.indexes = None;
+        self.aborted.take_if(|entries| !entries.is_empty());
     }
 
     /// Accounts for a batch that goes to position `self.size` with offsets from `base_offset` on.
@@ -249,7 +282,16 @@ impl Segment {
             (i.offsets.entries() + 1) * offset_index::ENTRY_BYTES > limit
                 || (i.times.entries() + 2) * time_index::ENTRY_BYTES > limit
         });
-        too_old || full || indexes_full || last_offset - self.base_offset > i64::from(i32::MAX)
+        let aborted_full = self.aborted.as_ref().is_some_and(|entries| entries.len() >= txn_index::MAX_ENTRIES);
+        too_old || full || indexes_full || aborted_full || last_offset - self.base_offset > i64::from(i32::MAX)
+    }
+
+    /// An offset that no batch below `position` reaches; None if the index has none.
+    pub fn offset_above(&self, position: u64) -> Result<Option<i64>> {
+        match &self.indexes {
+            Some(indexes) => Ok(indexes.offsets.offset_above(position)),
+            None => offset_above_in_file(&self.files, self.base_offset, position),
+        }
     }
 
     /// The position at or before the batch that contains `offset`: from there batches are walked.
@@ -298,6 +340,15 @@ impl Segment {
         let file = self.files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
         Ok(time_index::lookup_in_file(&file, self.base_offset, timestamp)?.1)
     }
+}
+
+fn offset_above_in_file(files: &SegmentFiles, base_offset: i64, position: u64) -> Result<Option<i64>> {
+    let path = files.path(".index");
+    if !files.io.exists(&path) {
+        return Ok(None);
+    }
+    let file = files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+    offset_index::offset_above_in_file(&file, base_offset, position)
 }
 
 fn position_floor_in_file(files: &SegmentFiles, base_offset: i64, offset: i64) -> Result<u32> {

@@ -18,7 +18,7 @@ pub struct AbortedTransaction {
 }
 
 impl AbortedTransaction {
-    pub fn to_bytes(self) -> [u8; ENTRY_BYTES] {
+    fn to_bytes(self) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
         bytes[..2].copy_from_slice(&VERSION.to_be_bytes());
         let numbers = [self.producer_id, self.first_offset, self.last_offset, self.last_stable_offset];
@@ -27,6 +27,14 @@ impl AbortedTransaction {
         }
         bytes
     }
+}
+
+/// So many entries a segment may have: more, and the log rolls. It bounds what one read has to look through.
+pub const MAX_ENTRIES: usize = 16 << 10;
+
+/// The file with these entries.
+pub fn to_bytes(entries: &[AbortedTransaction]) -> Vec<u8> {
+    entries.iter().flat_map(|entry| entry.to_bytes()).collect()
 }
 
 /// The entries of a file; Err says what is wrong with it.
@@ -70,7 +78,7 @@ mod tests {
                 last_stable_offset: i * 10 + 10,
             })
             .collect();
-        let bytes: Vec<u8> = entries.iter().flat_map(|e| e.to_bytes()).collect();
+        let bytes = to_bytes(&entries);
         assert_eq!(bytes.len(), 102);
         assert_eq!(parse(&bytes), Ok(entries));
         assert!(parse(&bytes[..50]).is_err());

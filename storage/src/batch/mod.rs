@@ -2,12 +2,15 @@
 //! Layout: `docs/format/record-batch.md`.
 
 mod builder;
+mod marker;
 mod records;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use builder::BatchBuilder;
+pub(crate) use marker::MAX_MARKER_BATCH_BYTES;
+pub use marker::TransactionMarker;
 pub use records::{Record, Records, records, records_bytes};
 pub(crate) use stream::StreamRecords;
 

@@ -79,7 +79,7 @@ impl Log {
             let snapshot = state.producers.to_snapshot();
             let active = state.active();
             active.complete_time_index();
-            let indexes = active.indexes.as_ref().map(|i| i.to_bytes());
+            let indexes = active.index_bytes();
             (active.files.clone(), active.size, indexes, snapshot)
         };
         let (io, snapshot_path) = (self.shared.io.clone(), self.dir.join(file_name(end, ".snapshot")));

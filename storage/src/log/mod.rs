@@ -7,6 +7,9 @@ mod close;
 mod read;
 mod retention;
 mod tail;
+mod txn;
+#[cfg(test)]
+mod txn_tests;
 mod writer;
 
 use std::collections::VecDeque;
@@ -19,7 +22,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use self::tail::Tail;
-use crate::batch::TimestampType;
+use crate::batch::{BatchHeader, TimestampType};
 use crate::epochs::{EpochEntry, Epochs};
 use crate::io::{BLOCK, Backend, ChunkPool, FileSlice, Io};
 use crate::producers::{Producers, SequenceCheck, SequenceError};
@@ -116,6 +119,8 @@ pub enum LogSlice {
 pub struct LogRead {
     pub slices: Vec<LogSlice>,
     pub bytes: usize,
+    /// Where the last slice ends; None if there is none.
+    pub end: Option<Position>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +165,7 @@ impl std::fmt::Debug for dyn WriteObserver {
 
 /// A place in the log's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
+pub struct Position {
     /// Base offset of the segment.
     pub segment: i64,
     pub byte: u64,
@@ -224,7 +229,7 @@ pub(crate) struct State {
     /// The log's end when it was last looked at, and since when it has not moved.
     seen_offset: i64,
     quiet_since_ms: i64,
-    /// Something was appended since the log was opened: a clean stop has work to do.
+    /// The log changed since it was opened, or recovery changed it: a clean stop has work to do.
     changed: bool,
 }
 
@@ -236,6 +241,8 @@ pub(crate) struct Recovered {
     pub recovery_point: i64,
     pub producers: Producers,
     pub epochs: Epochs,
+    /// The files are not what a clean stop leaves.
+    pub changed: bool,
 }
 
 impl State {
@@ -291,7 +298,7 @@ impl Log {
             last_flush_ms: now_ms,
             seen_offset: found.next_offset,
             quiet_since_ms: now_ms,
-            changed: false,
+            changed: found.changed,
         };
         Arc::new(Log { dir: dir.to_path_buf(), shared, observer: std::sync::OnceLock::new(), state: Mutex::new(state) })
     }
@@ -319,32 +326,45 @@ impl Log {
             let log_start_offset = state.log_start_offset;
             return Ok(Appended { base_offset, last_offset, log_append_time, log_start_offset, duplicate: true });
         }
+        let appended = self.put(&mut state, header, bytes, leader_epoch, now_ms)?;
+        state.producers.update(header, base_offset, now_ms);
+        drop(state);
+        self.give_memory_back();
+        Ok(Appended { log_append_time: batch.log_append_time, ..appended })
+    }
+
+    /// Appends what has been checked.
+    fn put(
+        self: &Arc<Log>,
+        state: &mut State,
+        header: &BatchHeader,
+        bytes: &[u8],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<Appended, AppendError> {
         let config = state.config.clone();
+        let base_offset = state.next_offset;
         if bytes.len() as u64 > u64::from(config.segment_bytes) {
             return Err(AppendError::LargerThanSegment(config.segment_bytes));
         }
         let last_offset = base_offset + i64::from(header.last_offset_delta);
         if state.active().should_roll(&config, bytes.len(), header, last_offset, now_ms) {
-            self.roll(&mut state, now_ms);
+            self.roll(state, now_ms);
         }
-        self.open_tail(&mut state)?;
+        self.open_tail(state)?;
         let State { tail, segments, .. } = &mut *state;
         let active = segments.back_mut().expect("a log has a segment");
         let prefix = header.assigned_prefix(base_offset, leader_epoch);
         tail.append_batch(base_offset, &prefix, &bytes[prefix.len()..]);
         active.note_batch(header, base_offset, config.index_interval_bytes);
         let end = Position { segment: active.base_offset, byte: active.size };
-        state.producers.update(header, base_offset, now_ms);
         state.epochs_changed |= state.epochs.assign(leader_epoch, base_offset);
         state.next_offset = last_offset + 1;
         state.marks.push_back(Mark { end, next_offset: last_offset + 1 });
         state.changed = true;
         let log_start_offset = state.log_start_offset;
-        self.start_writer(&mut state);
-        drop(state);
-        self.give_memory_back();
-        let log_append_time = batch.log_append_time;
-        Ok(Appended { base_offset, last_offset, log_append_time, log_start_offset, duplicate: false })
+        self.start_writer(state);
+        Ok(Appended { base_offset, last_offset, log_append_time: -1, log_start_offset, duplicate: false })
     }
 
     /// Makes the tail continue at the end of the active segment.
@@ -449,11 +469,6 @@ impl Log {
     /// What is written, and so may be read by clients. One replica: the high watermark.
     pub fn high_watermark(&self) -> i64 {
         self.state.lock().written_offset
-    }
-
-    /// Equals the high watermark while there are no transactions.
-    pub fn last_stable_offset(&self) -> i64 {
-        self.high_watermark()
     }
 
     pub fn log_end_offset(&self) -> i64 {

@@ -163,7 +163,8 @@ impl State {
                 }
                 let slices = self.tail.slices(segment.base_offset, at, end);
                 let slices = slices.into_iter().map(LogSlice::Memory).collect();
-                return Ok(Start::Memory(LogRead { slices, bytes: (end - at) as usize }));
+                let (bytes, end) = ((end - at) as usize, Some(Position { segment: segment.base_offset, byte: end }));
+                return Ok(Start::Memory(LogRead { slices, bytes, end }));
             }
             return Ok(self.start_in_file(i, floor, limit));
         }
@@ -210,7 +211,8 @@ async fn read_file(file: File, floor: u64, limit: u64, span: Span) -> Result<Opt
         _ => return Ok(Some(LogRead::default())),
     };
     let bytes = (end - at) as usize;
-    Ok(Some(LogRead { slices: vec![LogSlice::File(FileSlice { file, pos: at, len: bytes })], bytes }))
+    let end = Some(Position { segment: files.base_offset(), byte: end });
+    Ok(Some(LogRead { slices: vec![LogSlice::File(FileSlice { file, pos: at, len: bytes })], bytes, end }))
 }
 
 /// The first record that is `wanted`, in a batch that is `likely` to have it.

@@ -206,7 +206,7 @@ impl Log {
         match done {
             Ok(()) => {
                 if let Some(segment) = state.segment(job.base_offset) {
-                    segment.indexes = None;
+                    segment.indexes_are_written();
                 }
                 let unfinished = state.segments.iter().rev().skip(1).any(|s| s.indexes.is_some());
                 if !unfinished {
@@ -227,7 +227,7 @@ impl Log {
     async fn finish_files(&self, job: &Finish) -> Result<()> {
         let indexes = {
             let mut state = self.state.lock();
-            state.segment(job.base_offset).and_then(|s| s.indexes.as_ref()).map(|i| i.to_bytes())
+            state.segment(job.base_offset).and_then(|segment| segment.index_bytes())
         };
         let Some(indexes) = indexes else { return Ok(()) };
         let (io, files, size) = (self.shared.io.clone(), job.files.clone(), job.size);

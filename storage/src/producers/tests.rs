@@ -112,11 +112,82 @@ fn idle_producers_expire_by_the_brokers_clock_but_not_within_a_transaction() {
     producers.update(&BatchHeader::read(&transactional.build(0, 0)).unwrap(), 0, 0);
     producers.expire(i64::MAX);
     assert_eq!(producers.len(), 1);
-    let mut marker = BatchBuilder::new(Compression::None).producer(ID, 0, -1).transactional(true).control(true);
-    marker.record(1, None, None, &[]);
-    producers.update(&BatchHeader::read(&marker.build(1, 0)).unwrap(), 1, 0);
+    end(&mut producers, ID, 0, 1, COMMIT);
     producers.expire(i64::MAX);
     assert_eq!(producers.len(), 0);
+}
+
+const COMMIT: TransactionMarker = TransactionMarker { commit: true, coordinator_epoch: 2 };
+const ABORT: TransactionMarker = TransactionMarker { commit: false, coordinator_epoch: 2 };
+
+fn transactional(id: i64, epoch: i16, first: i32) -> BatchHeader {
+    let mut builder = BatchBuilder::new(Compression::None).producer(id, epoch, first).transactional(true);
+    builder.record(1_000, None, None, &[]);
+    BatchHeader::read(&builder.build(0, 0)).unwrap()
+}
+
+fn marker(id: i64, epoch: i16, marker: TransactionMarker) -> BatchHeader {
+    BatchHeader::read(&marker.to_batch(id, epoch, 1_000)).unwrap()
+}
+
+fn end(producers: &mut Producers, id: i64, epoch: i16, at: i64, how: TransactionMarker) -> Option<AbortedTransaction> {
+    producers.end_transaction(&marker(id, epoch, how), at, how, 0)
+}
+
+#[test]
+fn what_is_stable_ends_where_the_oldest_open_transaction_begins() {
+    let mut producers = Producers::new(1_000);
+    producers.update(&transactional(1, 0, 0), 10, 0);
+    producers.update(&transactional(2, 0, 0), 11, 0);
+    producers.update(&transactional(1, 0, 1), 12, 0);
+    assert_eq!(producers.first_unstable_offset(13), Some(10));
+    let aborted = AbortedTransaction { producer_id: 1, first_offset: 10, last_offset: 13, last_stable_offset: 11 };
+    assert_eq!(end(&mut producers, 1, 0, 13, ABORT), Some(aborted));
+    assert_eq!(producers.first_unstable_offset(13), Some(10), "nobody may have read the marker");
+    assert_eq!(producers.first_unstable_offset(14), Some(11));
+    assert_eq!(end(&mut producers, 2, 0, 14, COMMIT), None);
+    assert_eq!(producers.first_unstable_offset(15), None);
+    assert_eq!(end(&mut producers, 2, 0, 15, ABORT), None, "it wrote nothing since");
+    assert_eq!(producers.first_unstable_offset(15), None);
+}
+
+#[test]
+fn markers_and_batches_of_replaced_producers_and_coordinators_are_refused() {
+    let mut producers = Producers::new(1_000);
+    producers.update(&transactional(ID, 1, 0), 0, 0);
+    let plain = batch(1, 1, 1);
+    assert_eq!(producers.check(&plain, 9), Err(SequenceError::TransactionOpen { producer_id: ID }));
+    let old_epoch = SequenceError::InvalidEpoch { producer_id: ID, got: 0, last: 1 };
+    assert_eq!(producers.check_marker(&marker(ID, 0, ABORT), ABORT), Err(old_epoch));
+    assert_eq!(producers.check_marker(&marker(ID, 2, ABORT), ABORT), Ok(()));
+    end(&mut producers, ID, 2, 1, ABORT);
+    let old = TransactionMarker { coordinator_epoch: 1, ..ABORT };
+    let fenced = SequenceError::CoordinatorFenced { producer_id: ID, got: 1, last: 2 };
+    assert_eq!(producers.check_marker(&marker(ID, 2, old), old), Err(fenced));
+    assert_eq!(producers.check(&transactional(ID, 2, 0), 9), NEW, "the marker's epoch starts anew");
+    assert!(producers.check(&transactional(ID, 2, 1), 9).is_err());
+}
+
+#[test]
+fn batches_of_coordinators_have_an_epoch_but_no_sequence() {
+    let mut producers = Producers::new(1_000);
+    producers.update(&transactional(ID, 1, -1), 0, 0);
+    assert_eq!(producers.check(&transactional(ID, 1, -1), 9), NEW);
+    assert!(producers.check(&transactional(ID, 0, -1), 9).is_err());
+}
+
+#[test]
+fn open_transactions_and_coordinators_survive_in_a_snapshot() {
+    let mut producers = Producers::new(i64::MAX);
+    producers.update(&transactional(1, 0, 0), 10, 0);
+    end(&mut producers, 1, 0, 11, COMMIT);
+    producers.update(&transactional(1, 0, 1), 12, 0);
+    let mut loaded = Producers::new(i64::MAX);
+    loaded.load_snapshot(&producers.to_snapshot(), 0).unwrap();
+    assert_eq!(loaded.first_unstable_offset(99), Some(12));
+    assert_eq!(loaded.to_snapshot(), producers.to_snapshot());
+    let old = TransactionMarker { coordinator_epoch: 1, ..ABORT };
+    assert!(loaded.check_marker(&marker(1, 0, old), old).is_err());
 }
 
 #[test]
