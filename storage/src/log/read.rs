@@ -70,7 +70,7 @@ impl Log {
                 Start::File { files, floor, limit, cached_below, next_segment } => {
                     let end = (floor + span.max_bytes as u64).min(limit);
                     let file = if end <= cached_below { files.cached_reader()? } else { files.reader()? };
-                    if let Some(read) = read_file(file, floor, limit, span).await? {
+                    if let Some(read) = read_file(&files, file, floor, limit, span).await? {
                         return Ok(Ok(read));
                     }
                     // Compaction and deletion leave gaps: the next batch is in a later segment.
@@ -195,7 +195,7 @@ impl State {
     }
 }
 
-async fn read_file(file: File, floor: u64, limit: u64, span: Span) -> Result<Option<LogRead>> {
+async fn read_file(files: &SegmentFiles, file: File, floor: u64, limit: u64, span: Span) -> Result<Option<LogRead>> {
     if floor >= limit {
         return Ok(None);
     }
