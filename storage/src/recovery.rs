@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use crate::batch::{self, BatchHeader, HEADER_BYTES};
+use crate::compaction;
 use crate::epochs::{EPOCHS_FILE, Epochs};
 use crate::io::{File, Io, OpenOptions};
 use crate::log::{LogConfig, Recovered};
@@ -29,6 +30,7 @@ pub(crate) struct Known {
 }
 
 pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> Result<Recovered> {
+    compaction::swap::recover(io, dir)?;
     let mut segments = find_segments(io, dir, known.now_ms)?;
     let first = segments.front().map_or(0, |s| s.base_offset);
     let log_start_offset = known.log_start_offset.max(first);
@@ -47,11 +49,11 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
     Ok(Recovered { segments, log_start_offset, next_offset, recovery_point, producers, epochs })
 }
 
-/// The segments on disk, oldest first. Files that a deletion or a compaction left half done are removed.
+/// The segments on disk, oldest first. Files that a deletion left are removed.
 fn find_segments(io: &Io, dir: &Path, now_ms: i64) -> Result<VecDeque<Segment>> {
     let mut segments = VecDeque::new();
     for name in io.list(dir)? {
-        if name.ends_with(".deleted") || name.ends_with(".cleaned") {
+        if name.ends_with(".deleted") {
             io.remove_file(&dir.join(&name))?;
         } else if let Some(base_offset) = parse_file_name(&name, ".log") {
             let files = SegmentFiles::new(io.clone(), dir, base_offset);

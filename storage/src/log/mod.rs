@@ -3,6 +3,7 @@
 //!
 //! Opening and recovery are in `recovery.rs`, the set of all logs in `manager.rs`.
 
+mod clean;
 mod close;
 mod read;
 mod retention;
@@ -28,6 +29,7 @@ use crate::validate::{AppendRules, ValidBatch};
 use crate::{Error, Result};
 
 pub use crate::manager::{LogEntry, LogManager, LogManagerOptions};
+pub(crate) use clean::{Cleaning, ClosedSegment};
 pub(crate) use retention::Doomed;
 
 /// A topic's settings that its logs follow. Times in ms, sizes in bytes; i64::MAX or -1 as in Kafka.
@@ -47,6 +49,10 @@ pub struct LogConfig {
     pub delete: bool,
     pub compact: bool,
     pub preallocate: bool,
+    pub min_cleanable_dirty_ratio: f64,
+    pub min_compaction_lag_ms: i64,
+    pub max_compaction_lag_ms: i64,
+    pub delete_retention_ms: i64,
 }
 
 impl Default for LogConfig {
@@ -74,6 +80,10 @@ impl Default for LogConfig {
             delete: true,
             compact: false,
             preallocate: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 86_400_000,
         }
     }
 }
@@ -150,6 +160,8 @@ pub struct Log {
     shared: Shared,
     observer: std::sync::OnceLock<Arc<dyn WriteObserver>>,
     state: Mutex<State>,
+    /// Held while files get other names, so that a deleted log's directory is not taken for its successor's.
+    names: Mutex<()>,
 }
 
 impl std::fmt::Debug for dyn WriteObserver {
@@ -224,6 +236,13 @@ pub(crate) struct State {
     quiet_since_ms: i64,
     /// Something was appended since the log was opened: a clean stop has work to do.
     changed: bool,
+    /// All below was compacted.
+    cleaned_offset: Option<i64>,
+    /// A compaction is under way: closed segments stay, and their files stay open.
+    cleaning: bool,
+    uncleanable: bool,
+    /// Files that compaction has replaced.
+    replaced: Vec<Doomed>,
 }
 
 /// What recovery found in a partition's directory.
@@ -289,8 +308,13 @@ impl Log {
             seen_offset: found.next_offset,
             quiet_since_ms: now_ms,
             changed: false,
+            cleaned_offset: None,
+            cleaning: false,
+            uncleanable: false,
+            replaced: Vec::new(),
         };
-        Arc::new(Log { dir: dir.to_path_buf(), shared, observer: std::sync::OnceLock::new(), state: Mutex::new(state) })
+        let observer = std::sync::OnceLock::new();
+        Arc::new(Log { dir: dir.to_path_buf(), shared, observer, state: Mutex::new(state), names: Mutex::default() })
     }
 
     /// Checks the sequence, assigns offsets, copies into the tail and starts the write; never waits for the disk
@@ -426,6 +450,11 @@ impl Log {
 
     fn offline(&self) -> Error {
         Error::Offline { path: self.dir.clone() }
+    }
+
+    /// Held while the log's directory gets another name.
+    pub(crate) fn names(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.names.lock()
     }
 
     /// No more writes; those who wait are told.
