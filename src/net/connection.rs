@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -226,7 +226,7 @@ impl<D: Dispatch> Connection<D> {
 
     fn send(&mut self, cx: &mut Context<'_>) {
         let mut sent = 0;
-        let result = self.output.poll_send(cx, Pin::new(&mut self.stream), &mut sent);
+        let result = self.output.poll_send(cx, &mut self.stream, &mut sent);
         self.active |= sent > 0;
         if let Poll::Ready(Err(error)) = result {
             self.lose(error);

@@ -1,5 +1,5 @@
-//! Answers on their way out of one connection: in order, several in one `writev`, file pieces read as the socket takes
-//! them.
+//! Answers on their way out of one connection: in order, several in one `writev`, files by `sendfile` from the page cache
+//! or, those that are direct, in pieces that are read as the socket takes them.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -9,12 +9,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use ottla_storage::io::FileSlice;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
+use tokio::net::TcpStream;
 
 use crate::api::{Body, Part};
 
-/// A file is read in pieces of this size, one ahead of the piece that is being sent.
-const FILE_PIECE_BYTES: usize = 1 << 20;
+/// A direct file is read piece by piece, as long as less than this is ready in front of it.
+const READ_AHEAD_BYTES: usize = 1 << 20;
+/// At most so much goes from a file to the socket before other connections have their turn.
+const SENDFILE_BYTES: usize = 1 << 20;
 /// Less than this is not sent alone while the file piece that follows it is being read.
 const SMALL_BYTES: usize = 4 << 10;
 const MAX_SLICES: usize = 64;
@@ -27,9 +30,12 @@ pub struct Output {
     bytes: usize,
     answers: usize,
     reading: Option<PieceRead>,
+    warming: Option<Warming>,
 }
 
 type PieceRead = Pin<Box<dyn Future<Output = ottla_storage::Result<Bytes>>>>;
+
+type Warming = Pin<Box<dyn Future<Output = ottla_storage::Result<()>>>>;
 
 enum Piece {
     /// The first bytes of an answer, kept here so that they need no allocation.
@@ -84,58 +90,89 @@ impl Output {
     pub fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
-        mut stream: Pin<&mut (impl AsyncWrite + ?Sized)>,
+        stream: &mut TcpStream,
         sent: &mut usize,
     ) -> Poll<io::Result<()>> {
         loop {
             self.poll_file(cx)?;
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let mut count = 0;
-            let mut ready_bytes = 0;
-            for part in self.parts.iter().take(MAX_SLICES) {
-                let bytes = match part {
-                    Piece::Head { bytes, start, end } => &bytes[*start as usize..*end as usize],
-                    Piece::Bytes(bytes) => bytes,
-                    Piece::File(_) => break,
-                };
-                slices[count] = IoSlice::new(bytes);
-                ready_bytes += bytes.len();
-                count += 1;
-            }
-            if self.parts.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            if count == 0 || (ready_bytes < SMALL_BYTES && self.reading.is_some() && count < MAX_SLICES) {
-                return Poll::Pending;
-            }
-            let written = ready!(stream.as_mut().poll_write_vectored(cx, &slices[..count]))?;
-            if written == 0 {
+            let now = match self.parts.front() {
+                None => return Poll::Ready(Ok(())),
+                Some(Piece::File(slice)) if slice.file.is_direct() => return Poll::Pending,
+                Some(Piece::File(_)) => ready!(self.poll_send_file(cx, stream))?,
+                Some(_) => ready!(self.poll_send_memory(cx, stream))?,
+            };
+            if now == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            *sent += written;
-            self.advance(written);
+            *sent += now;
+            self.advance(now);
         }
     }
 
-    /// Keeps one read going for the first file part, as long as not enough is ready in front of it.
+    /// All that is in memory up to the next file part, in one `writev`.
+    fn poll_send_memory(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let mut count = 0;
+        let mut ready_bytes = 0;
+        for part in self.parts.iter().take(MAX_SLICES) {
+            let bytes = match part {
+                Piece::Head { bytes, start, end } => &bytes[*start as usize..*end as usize],
+                Piece::Bytes(bytes) => bytes,
+                Piece::File(_) => break,
+            };
+            slices[count] = IoSlice::new(bytes);
+            ready_bytes += bytes.len();
+            count += 1;
+        }
+        if ready_bytes < SMALL_BYTES && self.reading.is_some() && count < MAX_SLICES {
+            return Poll::Pending;
+        }
+        Pin::new(stream).poll_write_vectored(cx, &slices[..count])
+    }
+
+    /// From the page cache to the socket without a copy. What is not cached is waited for on another thread: the disk
+    /// must not hold up the other connections of this one.
+    fn poll_send_file(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<io::Result<usize>> {
+        let Some(Piece::File(slice)) = self.parts.front() else { unreachable!("called for a file part") };
+        let len = slice.len.min(SENDFILE_BYTES);
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            if let Some(warming) = &mut self.warming {
+                ready!(warming.as_mut().poll(cx)).map_err(io::Error::other)?;
+                self.warming = None;
+            } else if !slice.file.is_cached(slice.pos, len) {
+                let (file, pos) = (slice.file.clone(), slice.pos);
+                self.warming = Some(Box::pin(async move { file.warm(pos, len).await }));
+                continue;
+            }
+            match stream.try_io(Interest::WRITABLE, || slice.file.send_to(&*stream, slice.pos, len)) {
+                Ok(0) => return Poll::Ready(Err(ends_early(slice))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Keeps one read going for the first part in a file that is direct, as long as not enough is ready in front of it.
     fn poll_file(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
             let mut ahead = 0;
             let mut file = None;
             for (index, part) in self.parts.iter().enumerate() {
                 match part {
-                    _ if ahead >= FILE_PIECE_BYTES => break,
+                    _ if ahead >= READ_AHEAD_BYTES => break,
                     Piece::Head { .. } => {}
                     Piece::Bytes(bytes) => ahead += bytes.len(),
-                    Piece::File(slice) => {
+                    Piece::File(slice) if slice.file.is_direct() => {
                         file = Some((index, slice));
                         break;
                     }
+                    Piece::File(_) => break,
                 }
             }
             let Some((index, slice)) = file else { return Ok(()) };
             let reading = self.reading.get_or_insert_with(|| {
-                let (file, pos, len) = (slice.file.clone(), slice.pos, slice.len.min(FILE_PIECE_BYTES));
+                let (file, pos, len) = (slice.file.clone(), slice.pos, slice.file.piece(slice.pos, slice.len));
                 Box::pin(async move { file.read_at(pos, len).await })
             });
             let Poll::Ready(piece) = reading.as_mut().poll(cx) else { return Ok(()) };
@@ -149,8 +186,7 @@ impl Output {
         let Some(Piece::File(slice)) = self.parts.get_mut(index) else { unreachable!("a read is of a file part") };
         piece.truncate(slice.len);
         if piece.is_empty() {
-            let path = slice.file.path().display();
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{path} ends before {}", slice.pos)));
+            return Err(ends_early(slice));
         }
         slice.pos += piece.len() as u64;
         slice.len -= piece.len();
@@ -169,7 +205,7 @@ impl Output {
             let len = match front {
                 Piece::Head { start, end, .. } => (*end - *start) as usize,
                 Piece::Bytes(bytes) => bytes.len(),
-                Piece::File(_) => unreachable!("file parts are sent as bytes"),
+                Piece::File(slice) => slice.len,
             };
             if sent >= len {
                 self.answers -= usize::from(matches!(front, Piece::Head { .. }));
@@ -180,7 +216,10 @@ impl Output {
             match front {
                 Piece::Head { start, .. } => *start += sent as u8,
                 Piece::Bytes(bytes) => bytes.advance(sent),
-                Piece::File(_) => unreachable!("file parts are sent as bytes"),
+                Piece::File(slice) => {
+                    slice.pos += sent as u64;
+                    slice.len -= sent;
+                }
             }
             return;
         }
@@ -192,6 +231,11 @@ impl Output {
             self.parts = VecDeque::new();
         }
     }
+}
+
+fn ends_early(slice: &FileSlice) -> io::Error {
+    let path = slice.file.path().display();
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("{path} ends before {}", slice.pos))
 }
 
 fn part_bytes(part: &Part) -> usize {

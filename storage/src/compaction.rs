@@ -20,6 +20,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use cleaner::clean_dirtiest;
+use offset_map::KeyHash;
 pub use offset_map::OffsetMap;
 pub use throttle::Throttle;
 
@@ -106,12 +107,12 @@ fn read_keys(
     pace: Pace<'_>,
 ) -> Result<(), CleanError> {
     let mut transactions = Transactions::new(cleaning.aborted_transactions()?);
-    let mut plain = Vec::new();
+    let mut memory = KeysMemory::default();
     for segment in cleaning.segments(from, until) {
         let start = u64::from(segment.position_floor(from)?);
         let mut batches = Batches::new(segment.files.reader()?, start, segment.size);
         while let Some((header, batch)) = batches.next(pace)? {
-            let read = read_batch_keys(&header, batch, from, &mut transactions, &mut plain, map);
+            let read = read_batch_keys(&header, batch, from, &mut transactions, &mut memory, map);
             match read {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
@@ -130,32 +131,54 @@ fn read_batch_keys(
     batch: &[u8],
     from: i64,
     transactions: &mut Transactions,
-    plain: &mut Vec<u8>,
+    memory: &mut KeysMemory,
     map: &mut OffsetMap,
 ) -> Result<bool, BatchError> {
     // A damaged key would hide another's record.
     batch::verify_crc(batch)?;
-    let records = match plain_records(header, batch, plain) {
+    let (records, count) = match plain_records(header, batch, &mut memory.plain) {
         // Stays whole, and its keys are not known.
-        Err(TOO_LARGE) => &[],
-        records => records?,
+        Err(TOO_LARGE) => (&[][..], 0),
+        records => (records?, header.record_count),
     };
-    if !transactions.meet(header, records)? && !header.is_control() && !records.is_empty() {
-        for record in record_heads(records, header.record_count) {
+    let keys = &mut memory.keys;
+    keys.clear();
+    if !transactions.meet(header, records)? && !header.is_control() {
+        for record in record_heads(records, count) {
             let record = record?;
             let offset = header.base_offset.wrapping_add(i64::from(record.offset_delta));
             if let Some(key) = record.key
                 && offset >= from
-                && !map.put(key, offset)
             {
+                keys.push((KeyHash::of(key), offset));
+            }
+            if keys.len() == KEYS_AT_ONCE && !put_all(map, keys) {
                 return Ok(false);
             }
         }
+    }
+    if !put_all(map, keys) {
+        return Ok(false);
     }
     if header.last_offset() >= from {
         map.set_latest_offset(header.last_offset());
     }
     Ok(true)
+}
+
+fn put_all(map: &mut OffsetMap, keys: &mut Vec<(KeyHash, i64)>) -> bool {
+    map.prepare(keys);
+    keys.drain(..).all(|(key, offset)| map.put(key, offset))
+}
+
+/// Enough for their places in the map to be fetched side by side.
+const KEYS_AT_ONCE: usize = 256;
+
+/// Used from batch to batch.
+#[derive(Default)]
+struct KeysMemory {
+    plain: Vec<u8>,
+    keys: Vec<(KeyHash, i64)>,
 }
 
 /// Adjacent segments that together are not larger than one may be: each group becomes one segment.

@@ -33,6 +33,7 @@ pub struct SegmentFiles {
     writer: Mutex<Option<File>>,
     direct_writer: Mutex<Option<File>>,
     reader: Mutex<Option<File>>,
+    cached_reader: Mutex<Option<File>>,
     was_read: AtomicBool,
 }
 
@@ -45,6 +46,7 @@ impl SegmentFiles {
             writer: Mutex::default(),
             direct_writer: Mutex::default(),
             reader: Mutex::default(),
+            cached_reader: Mutex::default(),
             was_read: AtomicBool::new(false),
         }
     }
@@ -69,9 +71,18 @@ impl SegmentFiles {
         self.opened(&self.reader, OpenOptions { read_only: true, direct: true, ..Default::default() })
     }
 
-    /// The descriptor to read with from now on: that of a file which is still to get this segment's name.
-    pub fn lend_reader(&self, file: File) {
-        *self.reader.lock() = Some(file);
+    /// The descriptor that reads through the page cache, the kernel reading ahead.
+    pub fn cached_reader(&self) -> Result<File> {
+        self.was_read.store(true, Ordering::Relaxed);
+        self.opened(&self.cached_reader, OpenOptions { read_only: true, ..Default::default() })
+    }
+
+    /// Opens both readers on `path`, which is still to get this segment's name.
+    pub fn open_readers_on(&self, path: &Path) -> Result<()> {
+        let cached = OpenOptions { read_only: true, ..Default::default() };
+        *self.cached_reader.lock() = Some(self.io.open(path, cached)?);
+        *self.reader.lock() = Some(self.io.open(path, OpenOptions { direct: true, ..cached })?);
+        Ok(())
     }
 
     /// 0 if there is no such file.
@@ -83,11 +94,12 @@ impl SegmentFiles {
         self.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?.len()
     }
 
-    /// Lets go of the reading descriptor unless it was asked for since the last call: a consumer that goes through many
+    /// Lets go of the reading descriptors unless they were asked for since the last call: a consumer that goes through many
     /// segments must not leave one open for each.
     pub fn close_unused_reader(&self) {
         if !self.was_read.swap(false, Ordering::Relaxed) {
             self.reader.lock().take();
+            self.cached_reader.lock().take();
         }
     }
 
@@ -121,6 +133,7 @@ impl SegmentFiles {
         self.writer.lock().take();
         self.direct_writer.lock().take();
         self.reader.lock().take();
+        self.cached_reader.lock().take();
     }
 
     /// Replaces both index files. Not synced: they are rebuilt if a crash tears them.

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use super::{CleanError, Pace};
 use crate::Error;
 use crate::batch::{BatchHeader, HEADER_BYTES};
-use crate::io::File;
+use crate::io::{BLOCK, File, HUGE_PAGE_BYTES};
 use crate::scan::whole_header;
 
-const PIECE_BYTES: usize = 1 << 20;
+/// So that a read goes into one huge page.
+const PIECE_BYTES: usize = HUGE_PAGE_BYTES;
 
 pub struct Batches {
     file: File,
@@ -64,7 +65,9 @@ impl Batches {
         // The memory of the last piece serves the next.
         self.piece = Bytes::new();
         self.used = 0;
-        let wanted = PIECE_BYTES.max(batch_bytes).min(left);
+        // A direct read begins at a block.
+        let piece = PIECE_BYTES - (self.position % BLOCK as u64) as usize;
+        let wanted = piece.max(batch_bytes).min(left);
         self.piece = self.file.read_blocking(self.position, wanted)?;
         if let ControlFlow::Break(()) = pace(self.piece.len()) {
             return Err(CleanError::Stopped);

@@ -15,7 +15,7 @@ use crate::compression::{self, Encoder, TOO_LARGE};
 use crate::producers::LastBatches;
 
 /// A batch that decompresses to more stays as it is: memory is bounded, and to keep too much does no harm.
-pub const DECOMPRESSED_LIMIT_BYTES: usize = 256 << 20;
+pub const DECOMPRESSED_LIMIT_BYTES: usize = 64 << 20;
 
 /// What a round of cleaning goes by.
 pub struct Rules<'a> {

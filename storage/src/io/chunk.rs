@@ -17,6 +17,10 @@ use parking_lot::Mutex;
 
 use super::BLOCK;
 
+/// Memory of this size comes in one piece from the processor's and the device's point of view: a direct write looks up
+/// and names one page instead of hundreds.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// Allocates chunks and keeps freed ones for reuse (last freed first, so that memory stays warm in the cache).
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -119,15 +123,31 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     fn map(capacity: usize) -> Memory {
+        let huge = capacity.is_multiple_of(HUGE_PAGE_BYTES);
+        // Room to begin at a huge page wherever the kernel puts it.
+        let mapped = if huge { capacity + HUGE_PAGE_BYTES } else { capacity };
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new anonymous mapping, where the kernel likes, touches no memory that exists.
-        let start = unsafe { libc::mmap(ptr::null_mut(), capacity, protection, flags, -1, 0) };
-        match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Memory { start, capacity },
-            _ => std::alloc::handle_alloc_error(
-                Layout::from_size_align(capacity, BLOCK).expect("a capacity is at most isize::MAX"),
-            ),
+        let start = unsafe { libc::mmap(ptr::null_mut(), mapped, protection, flags, -1, 0) };
+        let Some(start) = NonNull::new(start.cast::<u8>()).filter(|start| start.as_ptr().cast() != libc::MAP_FAILED)
+        else {
+            let layout = Layout::from_size_align(capacity, BLOCK).expect("a capacity is at most isize::MAX");
+            std::alloc::handle_alloc_error(layout)
+        };
+        if !huge {
+            return Memory { start, capacity };
         }
+        let before = start.align_offset(HUGE_PAGE_BYTES);
+        let memory = Memory { start: start.map_addr(|start| start.saturating_add(before)), capacity };
+        let end = memory.start.as_ptr().wrapping_add(capacity);
+        // SAFETY: what is unmapped lies in the new mapping, before and after what is kept of it, and is unused; the
+        // advice changes no content. Should the kernel refuse any of it, nothing but memory is lost.
+        unsafe {
+            libc::munmap(start.as_ptr().cast(), before);
+            libc::munmap(end.cast(), HUGE_PAGE_BYTES - before);
+            libc::madvise(memory.start.as_ptr().cast(), capacity, libc::MADV_HUGEPAGE);
+        }
+        memory
     }
 }
 

@@ -6,10 +6,11 @@ mod op;
 mod plain;
 mod uring;
 
-pub use chunk::{Chunk, ChunkPool, ChunkWriter, DirectSlice, Part};
+pub use chunk::{Chunk, ChunkPool, ChunkWriter, DirectSlice, HUGE_PAGE_BYTES, Part};
 pub use uring::{RingGuard, install_ring};
 
 use std::fs::File as Handle;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,15 @@ use plain::named;
 pub const BLOCK: usize = 4096;
 
 /// Memory of finished reads that is kept for the next ones, for all threads together.
-const KEEP_READ_BYTES: usize = 2 << 20;
+const KEEP_READ_BYTES: usize = 8 << 20;
+
+/// What is sent of a file is read in pieces of this size, or, while reads hold more than so much memory, smaller ones.
+const PIECE_BYTES: usize = 1 << 20;
+const SMALL_PIECE_BYTES: usize = 64 << 10;
+const PIECES_BYTES: usize = 32 << 20;
+
+/// How a cold file is brought into the page cache.
+const WARM_BYTES: usize = 128 << 10;
 
 /// A direct file is read at odd positions through memory of at most so much at a time.
 const BOUNCE_BYTES: usize = 256 << 10;
@@ -210,6 +219,11 @@ impl File {
         self.named("allocate", plain::allocate(self.handle(), len))
     }
 
+    /// Begins to write back what is dirty in the page cache, and drops what is not.
+    pub fn drop_cached(&self, pos: u64, len: u64) -> Result<()> {
+        self.named("advise", plain::drop_cached(self.handle(), pos, len))
+    }
+
     pub fn truncate(&self, len: u64) -> Result<()> {
         self.named("truncate", self.handle().set_len(len))
     }
@@ -240,12 +254,52 @@ impl File {
         self.named(op.name(), result).map(|()| op.into_bytes())
     }
 
+    /// A piece from `pos` on that is at most `len` bytes: as much as [`File::read_at`] should be asked for at a time.
+    pub fn piece(&self, pos: u64, len: usize) -> usize {
+        let piece = if self.buffers().live_bytes() < PIECES_BYTES { PIECE_BYTES } else { SMALL_PIECE_BYTES };
+        // Ends at a block, so that direct reads but the first need no more blocks than they have bytes for.
+        len.min(piece - pos as usize % BLOCK)
+    }
+
+    /// Whether `len` bytes at `pos` seem to be in the page cache, so that sending them does not wait for the disk.
+    pub fn is_cached(&self, pos: u64, len: usize) -> bool {
+        let last = pos + len.saturating_sub(1) as u64;
+        plain::is_cached(self.handle(), pos) && plain::is_cached(self.handle(), last)
+    }
+
+    /// Brings `len` bytes at `pos` into the page cache, and has the kernel read ahead; waits on another thread.
+    pub async fn warm(&self, pos: u64, len: usize) -> Result<()> {
+        let file = self.clone();
+        self.on_another_thread("read", move || {
+            let mut scratch = vec![0; WARM_BYTES.min(len)];
+            for at in (pos..pos + len as u64).step_by(WARM_BYTES) {
+                file.pread(&mut scratch, at)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// `sendfile`: sends up to `len` bytes at `pos` without a copy, as many as the socket takes; returns how many, 0 at
+    /// the end of the file. Waits for the disk unless [`File::is_cached`].
+    pub fn send_to(&self, socket: impl AsFd, mut pos: u64, len: usize) -> std::io::Result<usize> {
+        Ok(rustix::fs::sendfile(socket, self.handle(), Some(&mut pos), len)?)
+    }
+
     /// Waits, on another thread, until all that was written is on the disk.
     pub async fn sync_data(&self) -> Result<()> {
         let file = self.clone();
-        match tokio::task::spawn_blocking(move || file.sync_data_blocking()).await {
+        self.on_another_thread("sync", move || file.sync_data_blocking()).await
+    }
+
+    async fn on_another_thread(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
-            Err(stopped) => Err(Error::io("sync", self.path(), std::io::Error::other(stopped))),
+            Err(stopped) => Err(Error::io(name, self.path(), std::io::Error::other(stopped))),
         }
     }
 
@@ -263,7 +317,8 @@ impl File {
     }
 }
 
-/// A range of a file to be sent to a client, read in pieces as the socket takes them.
+/// A range of a file to be sent to a client: straight from the page cache, or, if the file [is
+/// direct](File::is_direct), read in pieces as the socket takes them.
 #[derive(Clone, Debug)]
 pub struct FileSlice {
     pub file: File,

@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
+use rustix::io::ReadWriteFlags;
 
 use crate::{Error, Result};
 
@@ -56,6 +57,18 @@ pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         content => named("read", path, content).map(Some),
     }
+}
+
+/// Whether the byte at `pos` can be read without waiting for the disk. An error or the end of the file is found by
+/// whoever reads.
+pub(super) fn is_cached(file: &Handle, pos: u64) -> bool {
+    let mut byte = [0];
+    let read = rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], pos, ReadWriteFlags::NOWAIT);
+    read != Err(rustix::io::Errno::AGAIN)
+}
+
+pub(super) fn drop_cached(file: &Handle, pos: u64, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fadvise(file, pos, std::num::NonZeroU64::new(len), Advice::DontNeed)?)
 }
 
 pub(super) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {

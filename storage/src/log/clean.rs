@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::{Doomed, Log, LogConfig, State, Trouble};
 use crate::batch::{BatchHeader, HEADER_BYTES};
 use crate::compaction::{CleanError, CleanedSegment, swap};
-use crate::io::OpenOptions;
 use crate::producers::LastBatches;
 use crate::segment::{Segment, SegmentFiles, file_name, position_floor_in_file};
 use crate::txn_index::{self, AbortedTransaction};
@@ -237,10 +236,10 @@ impl Cleaning {
             return Err(CleanError::Stopped);
         }
         let new_log = dir.join(file_name(base_offset, &format!(".log{}", swap::CLEANED)));
-        let options = OpenOptions { read_only: true, direct: true, ..Default::default() };
-        cleaned.files.lend_reader(shared.io.open(&new_log, options)?);
+        cleaned.files.open_readers_on(&new_log)?;
         for segment in group {
             segment.files.reader()?;
+            segment.files.cached_reader()?;
         }
         swap::run(&shared.io, dir, &swap::announce(&shared.io, dir, base_offset))?;
         self.replace(cleaned, &old);

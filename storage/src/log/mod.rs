@@ -222,6 +222,8 @@ pub(crate) struct State {
     listed: bool,
     /// Small writes in a row: they go through the page cache after a few.
     small_writes: u32,
+    /// In the segment that is written: what lies before has been dropped from the page cache.
+    write_back_from: u64,
     /// Rolled segments whose files are being completed.
     finishing: usize,
     /// Producers as they were at each roll whose segment is still to be finished.
@@ -299,6 +301,7 @@ impl Log {
             writer_runs: false,
             listed: false,
             small_writes: writer::SMALL_WRITES_IN_A_ROW,
+            write_back_from: end.byte,
             finishing: 0,
             rolled_snapshots: VecDeque::new(),
             waiters: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Log, LogRead, LogSlice, OffsetOutOfRange, Position, State, TimestampOffset};
 use crate::batch::{self, BatchHeader};
-use crate::io::FileSlice;
+use crate::io::{File, FileSlice};
 use crate::scan::Scan;
 use crate::segment::SegmentFiles;
 use crate::{Error, Result};
@@ -14,6 +14,10 @@ use crate::{Error, Result};
 const WALK_BYTES: usize = 27;
 /// A record lookup may have to decompress the batch it is in.
 const LOOKUP_LIMIT_BYTES: usize = 256 << 20;
+
+/// Within so much of where the log is written, files are read past the page cache: the kernel's read-ahead would fill it
+/// with reserved space, and writes into what is cached are handed to kernel workers.
+const READ_AHEAD_BYTES: u64 = 16 << 20;
 
 /// Where a read begins.
 enum Start {
@@ -24,6 +28,8 @@ enum Start {
         files: Arc<SegmentFiles>,
         floor: u64,
         limit: u64,
+        /// What lies before is read through the page cache.
+        cached_below: u64,
         next_segment: Option<i64>,
     },
 }
@@ -61,8 +67,10 @@ impl Log {
             match start {
                 Start::Nothing => return Ok(Ok(LogRead::default())),
                 Start::Memory(read) => return Ok(Ok(read)),
-                Start::File { files, floor, limit, next_segment } => {
-                    if let Some(read) = read_file(&files, floor, limit, span).await? {
+                Start::File { files, floor, limit, cached_below, next_segment } => {
+                    let end = (floor + span.max_bytes as u64).min(limit);
+                    let file = if end <= cached_below { files.cached_reader()? } else { files.reader()? };
+                    if let Some(read) = read_file(file, floor, limit, span).await? {
                         return Ok(Ok(read));
                     }
                     // Compaction and deletion leave gaps: the next batch is in a later segment.
@@ -165,7 +173,9 @@ impl State {
 
     fn start_in_file(&self, i: usize, floor: u64, limit: u64) -> Start {
         let next_segment = self.segments.get(i + 1).map(|s| s.base_offset);
-        Start::File { files: self.segments[i].files.clone(), floor, limit, next_segment }
+        let is_written = self.segments[i].base_offset >= self.written_end.segment;
+        let cached_below = if is_written { limit.saturating_sub(READ_AHEAD_BYTES) } else { u64::MAX };
+        Start::File { files: self.segments[i].files.clone(), floor, limit, cached_below, next_segment }
     }
 
     /// In memory, from the batch at `position` on: the first that ends at or after `offset`, and its size.
@@ -184,11 +194,10 @@ impl State {
     }
 }
 
-async fn read_file(files: &SegmentFiles, floor: u64, limit: u64, span: Span) -> Result<Option<LogRead>> {
+async fn read_file(file: File, floor: u64, limit: u64, span: Span) -> Result<Option<LogRead>> {
     if floor >= limit {
         return Ok(None);
     }
-    let file = files.reader()?;
     let mut scan = Scan::new(file.clone(), floor, limit);
     let Some((at, first)) = scan.find(span.offset).await? else { return Ok(None) };
     if first.base_offset >= span.max_offset {

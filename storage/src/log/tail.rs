@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::io::{BLOCK, Chunk, ChunkPool, ChunkWriter, Part};
+use crate::io::{BLOCK, Chunk, ChunkPool, ChunkWriter, HUGE_PAGE_BYTES, Part};
 
 const SMALLEST_CHUNK_BYTES: usize = 16 << 10;
-const LARGEST_CHUNK_BYTES: usize = 1 << 20;
+const LARGEST_CHUNK_BYTES: usize = HUGE_PAGE_BYTES;
 
 /// A chunk and where its bytes belong.
 #[derive(Debug)]

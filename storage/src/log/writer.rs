@@ -8,7 +8,7 @@ use tokio::task::{spawn_blocking, spawn_local};
 
 use super::{Log, Position, State, Trouble};
 use crate::epochs::EPOCHS_FILE;
-use crate::io::{BLOCK, Backend, Part};
+use crate::io::{BLOCK, Backend, File, Part};
 use crate::segment::{SegmentFiles, file_name};
 use crate::{Error, Result};
 
@@ -21,6 +21,9 @@ const SMALL_BATCH_BYTES: u64 = 32 << 10;
 const SMALL_WRITE_BYTES: u64 = 128 << 10;
 /// So many small writes in a row, since changing over costs a read or a write of the last block.
 pub(super) const SMALL_WRITES_IN_A_ROW: u32 = 16;
+/// What small writes leave in the page cache is handed to the disk after so much, and dropped after as much again.
+/// Otherwise the kernel, at its limit of dirty pages, makes every write wait and pay for the others' pages.
+const WRITE_BACK_BYTES: u64 = 2 << 20;
 /// Space is reserved ahead in steps that double between these bounds.
 const SMALLEST_STEP_BYTES: u64 = 64 << 10;
 const LARGEST_STEP_BYTES: u64 = 16 << 20;
@@ -131,6 +134,9 @@ impl Log {
         let rest = async { if job.parts.is_empty() { Ok(()) } else { file.write_at(job.parts, job.at).await } };
         let (again, rest) = tokio::join!(again, rest);
         again.and(rest)?;
+        if !job.direct {
+            self.write_back(&file, job.to.byte)?;
+        }
         let flush = {
             let mut state = self.state.lock();
             state.write_from = job.to;
@@ -143,6 +149,21 @@ impl Log {
         }
         self.advance(job.to, flush);
         Ok(())
+    }
+
+    /// Of what was written through the page cache up to `end`, begins to write back what is new and drops what is done.
+    fn write_back(&self, file: &File, end: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        let from = match state.write_back_from {
+            from if from <= end => from,
+            _of_another_segment => 0,
+        };
+        if end - from < 2 * WRITE_BACK_BYTES {
+            return Ok(());
+        }
+        state.write_back_from = end - WRITE_BACK_BYTES;
+        drop(state);
+        file.drop_cached(from, end - from)
     }
 
     /// All up to `to` is written: raises the high watermark to the last batch that ends there.
