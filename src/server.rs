@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Listener};
 use crate::fetch::SessionCache;
+use crate::housekeeping::CleanerThreads;
 use crate::metadata::Metadata;
 use crate::net::{self, Bound, ConnectionLimits, Inbox, RequestMemory, Settings, WorkerHandle};
 use crate::partition::Partitions;
@@ -102,6 +103,7 @@ struct Running {
     acceptors: Vec<JoinHandle<()>>,
     workers: Workers,
     ticking: JoinHandle<()>,
+    cleaners: CleanerThreads,
 }
 
 async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, started: Instant) -> Result<Running> {
@@ -117,13 +119,14 @@ async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, 
     let workers = Workers::start(&broker, logs.io());
     let acceptors = accept(listeners, config, &limits, &workers);
     let ticking = spawn_local(tick(logs.clone(), broker.clock));
+    let cleaners = CleanerThreads::start(&config.log_cleaner, logs, broker.clock);
     say_ready(config, &broker, started)?;
-    Ok(Running { broker, signals, acceptors, workers, ticking })
+    Ok(Running { broker, signals, acceptors, workers, ticking, cleaners })
 }
 
 impl Running {
     async fn until_stopped(self, logs: &Arc<LogManager>) -> Result<()> {
-        let Running { broker, mut signals, acceptors, mut workers, ticking } = self;
+        let Running { broker, mut signals, acceptors, mut workers, ticking, cleaners } = self;
         signals.next().await;
         tracing::info!("stopping");
         spawn_local(async move {
@@ -134,6 +137,7 @@ impl Running {
         acceptors.iter().for_each(JoinHandle::abort);
         workers.drain().await;
         ticking.abort();
+        cleaners.stop().await;
         let fenced = broker.metadata.close().await;
         let closed = logs.close(broker.metadata.broker_epoch()).await;
         workers.stop();

@@ -147,6 +147,24 @@ pub fn read_all(bootstrap: &str, topic: &str, count: u64, mut each: impl FnMut(&
     ends
 }
 
+/// Calls `each` with every record of partition 0, whose offsets may have gaps, up to its end.
+pub fn read_to_end(bootstrap: &str, topic: &str, mut each: impl FnMut(&BorrowedMessage<'_>)) {
+    let consumer = consumer(bootstrap);
+    let (_, end) = consumer.fetch_watermarks(topic, 0, PATIENCE).unwrap();
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&assignment).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = 0;
+    // The active segment is not compacted: the last record is there.
+    while seen < end {
+        let message = next(&consumer, deadline).unwrap_or_else(|| panic!("read {topic} to {seen}, it ends at {end}"));
+        assert!(message.offset() >= seen, "offset {} came after {seen}", message.offset());
+        seen = message.offset() + 1;
+        each(&message);
+    }
+}
+
 fn next(consumer: &BaseConsumer, deadline: Instant) -> Option<BorrowedMessage<'_>> {
     while Instant::now() < deadline {
         if let Some(message) = consumer.poll(Duration::from_millis(100)) {

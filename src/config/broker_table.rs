@@ -154,17 +154,41 @@ pub static BROKER: &[Setting] = &[
         .rule(ListOf(&[], false))
         .per_broker()
         .doc("Addresses to listen on, as NAME://host:port; port 0 takes a free one."),
-    setting(Long, "log.cleaner.backoff.ms", "15000").at_least(0).cluster_wide(),
-    setting(Long, "log.cleaner.dedupe.buffer.size", "134217728").cluster_wide(),
-    setting(Long, "log.cleaner.delete.retention.ms", "86400000").at_least(0).cluster_wide(),
-    setting(Boolean, "log.cleaner.enable", "true"),
-    setting(Double, "log.cleaner.io.buffer.load.factor", "0.9").cluster_wide(),
+    setting(Long, "log.cleaner.backoff.ms", "15000")
+        .at_least(0)
+        .cluster_wide()
+        .doc("Time a cleaner thread waits when there is nothing to compact."),
+    setting(Long, "log.cleaner.dedupe.buffer.size", "134217728")
+        .cluster_wide()
+        .doc("Most memory for the keys of the logs that are compacted, for all cleaner threads together."),
+    setting(Long, "log.cleaner.delete.retention.ms", "86400000")
+        .at_least(0)
+        .cluster_wide()
+        .doc("Default of delete.retention.ms."),
+    setting(Boolean, "log.cleaner.enable", "true").doc("Compact the topics that ask for it."),
+    setting(Double, "log.cleaner.io.buffer.load.factor", "0.9")
+        .cluster_wide()
+        .doc("Share of log.cleaner.dedupe.buffer.size that may be in use: a fuller table is slower."),
     setting(Int, "log.cleaner.io.buffer.size", "524288").at_least(0).cluster_wide(),
-    setting(Double, "log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308").cluster_wide(),
-    setting(Long, "log.cleaner.max.compaction.lag.ms", "9223372036854775807").at_least(1).cluster_wide(),
-    setting(Double, "log.cleaner.min.cleanable.ratio", "0.5").between(0, 1).cluster_wide(),
-    setting(Long, "log.cleaner.min.compaction.lag.ms", "0").at_least(0).cluster_wide(),
-    setting(Int, "log.cleaner.threads", "1").at_least(0).cluster_wide(),
+    setting(Double, "log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308")
+        .cluster_wide()
+        .doc("Most bytes that all cleaner threads together read and write in a second."),
+    setting(Long, "log.cleaner.max.compaction.lag.ms", "9223372036854775807")
+        .at_least(1)
+        .cluster_wide()
+        .doc("Default of max.compaction.lag.ms."),
+    setting(Double, "log.cleaner.min.cleanable.ratio", "0.5")
+        .between(0, 1)
+        .cluster_wide()
+        .doc("Default of min.cleanable.dirty.ratio."),
+    setting(Long, "log.cleaner.min.compaction.lag.ms", "0")
+        .at_least(0)
+        .cluster_wide()
+        .doc("Default of min.compaction.lag.ms."),
+    setting(Int, "log.cleaner.threads", "1")
+        .at_least(0)
+        .cluster_wide()
+        .doc("Logs that are compacted at the same time."),
     setting(List, "log.cleanup.policy", "delete")
         .rule(ListOf(&["compact", "delete"], true))
         .cluster_wide()

@@ -55,6 +55,31 @@ pub struct Listener {
     pub advertised: Option<(String, u16)>,
 }
 
+/// The compaction of logs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogCleaner {
+    pub enable: bool,
+    pub threads: usize,
+    pub backoff_ms: u64,
+    /// Of all threads together.
+    pub dedupe_buffer_bytes: usize,
+    pub io_buffer_load_factor: f64,
+    pub io_max_bytes_per_second: f64,
+}
+
+impl LogCleaner {
+    fn new(values: &Values) -> LogCleaner {
+        LogCleaner {
+            enable: values.parse("log.cleaner.enable"),
+            threads: values.parse("log.cleaner.threads"),
+            backoff_ms: values.parse("log.cleaner.backoff.ms"),
+            dedupe_buffer_bytes: values.parse::<i64>("log.cleaner.dedupe.buffer.size").max(0) as usize,
+            io_buffer_load_factor: values.parse("log.cleaner.io.buffer.load.factor"),
+            io_max_bytes_per_second: values.parse("log.cleaner.io.max.bytes.per.second"),
+        }
+    }
+}
+
 /// A socket buffer size that is left to the operating system.
 const SYSTEM_DEFAULT: i32 = -1;
 
@@ -89,6 +114,7 @@ pub struct Config {
     pub max_request_partition_size_limit: usize,
     pub producer_id_expiration_ms: i64,
     pub log_retention_check_interval_ms: u64,
+    pub log_cleaner: LogCleaner,
     pub offsets_topic_num_partitions: i32,
     pub transaction_state_log_num_partitions: i32,
     values: Values,
@@ -148,6 +174,7 @@ impl Config {
             max_request_partition_size_limit: size("max.request.partition.size.limit"),
             producer_id_expiration_ms: values.parse("producer.id.expiration.ms"),
             log_retention_check_interval_ms: values.parse("log.retention.check.interval.ms"),
+            log_cleaner: LogCleaner::new(&values),
             offsets_topic_num_partitions: values.parse("offsets.topic.num.partitions"),
             transaction_state_log_num_partitions: values.parse("transaction.state.log.num.partitions"),
             values,

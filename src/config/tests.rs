@@ -411,8 +411,8 @@ fn the_documentation_is_up_to_date() {
         format!("| setting | Kafka's default | |\n|---|---|---|\n{rows}")
     };
     text += &rows(&mut BROKER.iter().filter(|setting| !setting.doc.is_empty()));
-    text += "\n## Topic settings\nAll are accepted and kept. Compaction, replication and remote storage do not exist yet, \
-             so their settings wait for them.\n\n";
+    text += "\n## Topic settings\nAll are accepted and kept. Replication and remote storage do not exist yet, so their settings \
+             wait for them.\n\n";
     text += &rows(&mut TOPIC.iter());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -115,5 +115,9 @@ pub(super) fn log_config(
         delete: split_list(&policy).any(|entry| entry == "delete"),
         compact,
         preallocate: text("preallocate") == "true",
+        min_cleanable_dirty_ratio: checked(text("min.cleanable.dirty.ratio")),
+        min_compaction_lag_ms: long("min.compaction.lag.ms"),
+        max_compaction_lag_ms: long("max.compaction.lag.ms"),
+        delete_retention_ms: long("delete.retention.ms"),
     }
 }

@@ -1,5 +1,5 @@
 //! The text files of a log directory: offset checkpoints (`recovery-point-offset-checkpoint`,
-//! `replication-offset-checkpoint`, `log-start-offset-checkpoint`), `partition.metadata`, `meta.properties`.
+//! `replication-offset-checkpoint`, `log-start-offset-checkpoint`, `cleaner-offset-checkpoint`), `partition.metadata`, `meta.properties`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +19,8 @@ pub type Offsets = BTreeMap<(String, i32), i64>;
 pub const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 pub const REPLICATION_OFFSET_FILE: &str = "replication-offset-checkpoint";
 pub const LOG_START_OFFSET_FILE: &str = "log-start-offset-checkpoint";
+/// Up to where logs are compacted.
+pub const CLEANER_OFFSET_FILE: &str = "cleaner-offset-checkpoint";
 const PARTITION_METADATA_FILE: &str = "partition.metadata";
 const META_PROPERTIES_FILE: &str = "meta.properties";
 

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod compaction;
 pub mod compression;
 pub mod dirs;
 pub mod epochs;

@@ -173,6 +173,7 @@ impl LogManager {
     pub fn delete(&self, topic: &str, partition: i32, now_ms: i64) -> Result<()> {
         let Some(entry) = self.logs.write().remove(&(topic.to_string(), partition)) else { return Ok(()) };
         entry.log.take_offline();
+        let _names = entry.log.names();
         let renamed = dirs::rename_for_delete(&self.shared.io, entry.log.dir())?;
         let due_ms = now_ms + entry.log.config().file_delete_delay_ms;
         self.doomed.lock().push(Doomed { paths: vec![renamed], due_ms });
@@ -209,6 +210,7 @@ impl LogManager {
     async fn tick_log(&self, log: &Arc<Log>, retention: bool, now_ms: i64) -> Result<()> {
         log.retry_after_no_space();
         log.release_idle(now_ms);
+        self.doomed.lock().append(&mut log.take_replaced());
         if log.flush_is_due(now_ms) {
             log.flush().await?;
         }
@@ -232,12 +234,15 @@ impl LogManager {
     }
 
     /// Only files whose content changed are written.
-    fn write_checkpoints(&self) -> Result<()> {
-        type Value = fn(&Log) -> i64;
-        let kinds: [(&str, Value); 3] = [
-            (checkpoint::RECOVERY_POINT_FILE, Log::recovery_point),
-            (checkpoint::REPLICATION_OFFSET_FILE, Log::high_watermark),
-            (checkpoint::LOG_START_OFFSET_FILE, Log::log_start_offset),
+    pub(crate) fn write_checkpoints(&self) -> Result<()> {
+        type Value = fn(&Log) -> Option<i64>;
+        // Kafka notes only logs that start later than their first segment.
+        let late_start = |log: &Log| Some(log.log_start_offset()).filter(|start| *start > log.first_segment());
+        let kinds: [(&str, Value); 4] = [
+            (checkpoint::RECOVERY_POINT_FILE, |log| Some(log.recovery_point())),
+            (checkpoint::REPLICATION_OFFSET_FILE, |log| Some(log.high_watermark())),
+            (checkpoint::LOG_START_OFFSET_FILE, late_start),
+            (checkpoint::CLEANER_OFFSET_FILE, Log::cleaned_offset),
         ];
         let entries = self.logs();
         let mut written = self.written_checkpoints.lock();
@@ -245,13 +250,8 @@ impl LogManager {
             for (name, value) in kinds {
                 let path = dir.path.join(name);
                 let here = entries.iter().filter(|e| e.log.dir().parent() == Some(&dir.path));
-                let mut offsets: Offsets = here.map(|e| ((e.topic.clone(), e.partition), value(&e.log))).collect();
-                if name == checkpoint::LOG_START_OFFSET_FILE {
-                    // Kafka notes only logs that start later than their first segment.
-                    offsets.retain(|(topic, partition), start| {
-                        self.get(topic, *partition).is_some_and(|log| *start > log.first_segment())
-                    });
-                }
+                let noted = here.filter_map(|e| Some(((e.topic.clone(), e.partition), value(&e.log)?)));
+                let offsets: Offsets = noted.collect();
                 if written.get(&path) != Some(&offsets) {
                     checkpoint::write_offsets(self.io(), &path, &offsets)?;
                     written.insert(path, offsets);
@@ -320,6 +320,7 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
     let clean = dirs::take_clean_shutdown(io, dir)?;
     let recovery_points = checkpoint::read_offsets(io, &dir.join(checkpoint::RECOVERY_POINT_FILE))?;
     let log_starts = checkpoint::read_offsets(io, &dir.join(checkpoint::LOG_START_OFFSET_FILE))?;
+    let cleaned = checkpoint::read_offsets(io, &dir.join(checkpoint::CLEANER_OFFSET_FILE))?;
     let mut found = Vec::new();
     for name in io.list(dir)? {
         if name.ends_with("-delete") {
@@ -346,6 +347,7 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
         let topic_id = checkpoint::read_partition_metadata(io, &path)?;
         let recovered = recovery::recover(io, &path, &options.defaults, known)?;
         let log = Log::new(&path, shared.clone(), options.defaults.clone(), recovered, options.now_ms);
+        log.set_cleaned_offset(cleaned.get(&key).copied());
         Ok(LogEntry { topic: key.0, partition: key.1, topic_id, log })
     };
     let share = found.len().div_ceil(RECOVERY_THREADS).max(1);

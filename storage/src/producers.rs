@@ -36,6 +36,17 @@ pub enum SequenceError {
     CoordinatorFenced { producer_id: i64, got: i32, last: i32 },
 }
 
+/// By producer id.
+pub type LastBatches = BTreeMap<i64, LastBatch>;
+
+/// What must stay in the log so that a producer's state can be found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastBatch {
+    /// Its last record's; None if nothing but a marker is left.
+    pub offset: Option<i64>,
+    pub epoch: i16,
+}
+
 #[derive(Debug, Default)]
 pub struct Producers {
     expiration_ms: i64,
@@ -256,6 +267,15 @@ impl Producers {
         self.by_id.retain(|_, producer| {
             producer.transaction_first_offset != NO_OFFSET || now_ms.saturating_sub(producer.seen_ms) < expiration_ms
         });
+    }
+
+    /// For compaction.
+    pub fn last_batches(&self) -> LastBatches {
+        let last = |producer: &Producer| LastBatch {
+            offset: producer.batches().last().map(|batch| batch.last_offset),
+            epoch: producer.epoch,
+        };
+        self.by_id.iter().map(|(id, producer)| (*id, last(producer))).collect()
     }
 
     pub fn len(&self) -> usize {

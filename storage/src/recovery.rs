@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use crate::batch::{self, BatchHeader, HEADER_BYTES};
+use crate::compaction;
 use crate::epochs::{EPOCHS_FILE, Epochs};
 use crate::io::{File, Io, OpenOptions};
 use crate::log::{LogConfig, Recovered};
@@ -31,6 +32,7 @@ pub(crate) struct Known {
 }
 
 pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> Result<Recovered> {
+    compaction::swap::recover(io, dir)?;
     let mut segments = find_segments(io, dir, known.now_ms)?;
     let known = distrust_damage(&segments, known);
     let first = segments.front().map_or(0, |s| s.base_offset);
@@ -71,12 +73,12 @@ fn distrust_damage(segments: &VecDeque<Segment>, known: Known) -> Known {
     known
 }
 
-/// The segments on disk, oldest first. Files that a deletion or a compaction left half done are removed.
+/// The segments on disk, oldest first. Files that a deletion left are removed.
 fn find_segments(io: &Io, dir: &Path, now_ms: i64) -> Result<VecDeque<Segment>> {
     let mut segments = VecDeque::new();
     let names = io.list(dir)?;
     for name in &names {
-        if name.ends_with(".deleted") || name.ends_with(".cleaned") {
+        if name.ends_with(".deleted") {
             io.remove_file(&dir.join(name))?;
         } else if let Some(base_offset) = parse_file_name(name, ".log") {
             let files = SegmentFiles::new(io.clone(), dir, base_offset);

@@ -82,6 +82,23 @@ impl SegmentFiles {
         self.opened(&self.cached_reader, OpenOptions { read_only: true, ..Default::default() })
     }
 
+    /// Opens both readers on `path`, which is still to get this segment's name.
+    pub fn open_readers_on(&self, path: &Path) -> Result<()> {
+        let cached = OpenOptions { read_only: true, ..Default::default() };
+        *self.cached_reader.lock() = Some(self.io.open(path, cached)?);
+        *self.reader.lock() = Some(self.io.open(path, OpenOptions { direct: true, ..cached })?);
+        Ok(())
+    }
+
+    /// 0 if there is no such file.
+    pub fn index_bytes(&self, suffix: &str) -> Result<u64> {
+        let path = self.path(suffix);
+        if !self.io.exists(&path) {
+            return Ok(0);
+        }
+        self.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?.len()
+    }
+
     /// Lets go of the reading descriptors unless they were asked for since the last call: a consumer that goes through many
     /// segments must not leave one open for each.
     pub fn close_unused_reader(&self) {
@@ -170,10 +187,10 @@ pub struct Indexes {
 /// The content of the index files.
 #[derive(Debug)]
 pub struct IndexBytes {
-    offsets: Vec<u8>,
-    times: Vec<u8>,
+    pub offsets: Vec<u8>,
+    pub times: Vec<u8>,
     /// None: the file is as it should be.
-    aborted: Option<Vec<u8>>,
+    pub aborted: Option<Vec<u8>>,
 }
 
 impl Indexes {
@@ -195,6 +212,8 @@ pub struct Segment {
     pub indexes: Option<Indexes>,
     /// Transactions that a marker in this segment aborted, in that order; None if they are in the file.
     pub aborted: Option<Vec<AbortedTransaction>>,
+    /// Those of a compacted segment while its files still have other names.
+    pub lent_indexes: Option<Indexes>,
     /// Largest timestamp and the last offset of its batch; None while unknown (found in the index file on demand).
     pub max_timestamp: Option<(i64, i64)>,
     /// The first batch's max timestamp: rolling by time counts from it.
@@ -212,6 +231,7 @@ impl Segment {
             size: 0,
             indexes: Some(Indexes::new(files.base_offset)),
             aborted: Some(Vec::new()),
+            lent_indexes: None,
             max_timestamp: Some((-1, files.base_offset)),
             rolling_timestamp: None,
             created_ms,
@@ -269,12 +289,16 @@ impl Segment {
         last_offset: i64,
         now_ms: i64,
     ) -> bool {
+        let segment_ms = match config.compact {
+            true => config.segment_ms.min(config.max_compaction_lag_ms),
+            false => config.segment_ms,
+        };
         let too_old = self.size > 0 && {
             let waited_ms = match self.rolling_timestamp {
                 Some(first) if first >= 0 => header.max_timestamp.saturating_sub(first),
                 _ => now_ms - self.created_ms,
             };
-            waited_ms > config.segment_ms.saturating_sub(self.jitter_ms)
+            waited_ms > segment_ms.saturating_sub(self.jitter_ms)
         };
         let full = self.size + bytes as u64 > u64::from(config.segment_bytes) && self.size > 0;
         let indexes_full = self.indexes.as_ref().is_some_and(|i| {
@@ -294,9 +318,13 @@ impl Segment {
         }
     }
 
+    fn indexes_in_memory(&self) -> Option<&Indexes> {
+        self.indexes.as_ref().or(self.lent_indexes.as_ref())
+    }
+
     /// The position at or before the batch that contains `offset`: from there batches are walked.
     pub fn position_floor(&self, offset: i64) -> Result<u32> {
-        match &self.indexes {
+        match self.indexes_in_memory() {
             Some(indexes) => Ok(indexes.offsets.lookup(offset).1),
             None => position_floor_in_file(&self.files, self.base_offset, offset),
         }
@@ -330,7 +358,7 @@ impl Segment {
 
     /// The offset from which on a record with a timestamp >= `timestamp` is to be looked for.
     pub fn offset_floor_for_timestamp(&self, timestamp: i64) -> Result<i64> {
-        if let Some(indexes) = &self.indexes {
+        if let Some(indexes) = self.indexes_in_memory() {
             return Ok(indexes.times.lookup(timestamp).1);
         }
         let path = self.files.path(".timeindex");
@@ -351,7 +379,7 @@ fn offset_above_in_file(files: &SegmentFiles, base_offset: i64, position: u64) -
     offset_index::offset_above_in_file(&file, base_offset, position)
 }
 
-fn position_floor_in_file(files: &SegmentFiles, base_offset: i64, offset: i64) -> Result<u32> {
+pub(crate) fn position_floor_in_file(files: &SegmentFiles, base_offset: i64, offset: i64) -> Result<u32> {
     let path = files.path(".index");
     if !files.io.exists(&path) {
         return Ok(0);

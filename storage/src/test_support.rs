@@ -33,18 +33,30 @@ pub(crate) fn build(codec: Compression, records: &[OwnedRecord]) -> Bytes {
 
 /// Panics if the batch is not valid or its offsets are not dense.
 pub(crate) fn read_back(batch: &[u8]) -> Vec<OwnedRecord> {
+    let base_offset = BatchHeader::read(batch).unwrap().base_offset;
+    let dense = read_owned(batch).into_iter().zip(base_offset..);
+    dense
+        .map(|((offset, record), expected)| {
+            assert_eq!(offset, expected);
+            record
+        })
+        .collect()
+}
+
+/// The records with their offsets. Panics if the batch is not valid.
+pub(crate) fn read_owned(batch: &[u8]) -> Vec<(i64, OwnedRecord)> {
     let header = BatchHeader::read(batch).unwrap();
     let plain = batch::records_bytes(batch, usize::MAX).unwrap();
-    let records = batch::records(&header, &plain).map(Result::unwrap).enumerate();
+    let records = batch::records(&header, &plain).map(Result::unwrap);
     records
-        .map(|(i, record)| {
-            assert_eq!(record.offset, header.base_offset + i as i64);
-            OwnedRecord {
+        .map(|record| {
+            let owned = OwnedRecord {
                 timestamp: record.timestamp,
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),
                 headers: headers(record.headers),
-            }
+            };
+            (record.offset, owned)
         })
         .collect()
 }

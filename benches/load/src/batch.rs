@@ -13,11 +13,26 @@ pub struct Batch {
 
 /// As many records of `record_bytes` value and no key as fit into `batch_bytes`, at least one.
 pub fn encode(record_bytes: usize, batch_bytes: usize, random: &mut Random) -> Batch {
+    encode_with(record_bytes, batch_bytes, random, |_| None)
+}
+
+/// The same with keys of 16 bytes, each of `keys` equally likely.
+pub fn encode_keyed(record_bytes: usize, batch_bytes: usize, keys: u64, random: &mut Random) -> Batch {
+    encode_with(record_bytes, batch_bytes, random, |random| Some(format!("{:016}", random.next() % keys)))
+}
+
+fn encode_with(
+    record_bytes: usize,
+    batch_bytes: usize,
+    random: &mut Random,
+    mut key: impl FnMut(&mut Random) -> Option<String>,
+) -> Batch {
     let mut records = Vec::with_capacity(batch_bytes);
     let mut count = 0;
     loop {
         let start = records.len();
-        push_record(&mut records, count, record_bytes, random);
+        let key = key(random);
+        push_record(&mut records, count, key.as_deref(), record_bytes, random);
         if count > 0 && HEADER_BYTES + records.len() > batch_bytes {
             records.truncate(start);
             break;
@@ -46,11 +61,12 @@ pub fn encode(record_bytes: usize, batch_bytes: usize, random: &mut Random) -> B
     Batch { bytes, records: count as usize }
 }
 
-fn push_record(out: &mut Vec<u8>, offset_delta: i32, value_bytes: usize, random: &mut Random) {
+fn push_record(out: &mut Vec<u8>, offset_delta: i32, key: Option<&str>, value_bytes: usize, random: &mut Random) {
     let mut head = vec![0]; // attributes
     push_varint(&mut head, 0); // timestamp delta
     push_varint(&mut head, offset_delta);
-    push_varint(&mut head, -1); // no key
+    push_varint(&mut head, key.map_or(-1, |key| key.len() as i32));
+    head.extend(key.unwrap_or_default().as_bytes());
     push_varint(&mut head, value_bytes as i32);
     push_varint(out, (head.len() + value_bytes + 1) as i32);
     out.extend(head);
@@ -136,7 +152,7 @@ mod tests {
     #[test]
     fn a_record_is_its_length_then_its_fields() {
         let mut out = Vec::new();
-        push_record(&mut out, 70, 3, &mut Random::new(1));
+        push_record(&mut out, 70, None, 3, &mut Random::new(1));
         assert_eq!(out[..7], [20, 0, 0, 0x8c, 0x01, 1, 6], "length 10, offset delta 70, key -1, value 3");
         assert_eq!(out.len(), 11);
         assert_eq!(out[10], 0);

@@ -77,11 +77,16 @@ pub struct Broker {
 impl Broker {
     /// Starts on a fresh directory and returns when a record was acknowledged. What comes before is not timed.
     pub fn start(kind: Kind, programs: &Programs) -> Result<Self> {
+        Self::start_with(kind, programs, &[])
+    }
+
+    /// The same with other `settings`, as key=value, than the defaults.
+    pub fn start_with(kind: Kind, programs: &Programs, settings: &[&str]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("ottla-load-").tempdir_in(&programs.data)?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = match kind {
-            Kind::Ottla => ottla(&programs.ottla, home.path(), address),
-            Kind::Kafka => kafka(&programs.kafka_jars, home.path(), address)?,
+            Kind::Ottla => ottla(&programs.ottla, home.path(), address, settings),
+            Kind::Kafka => kafka(&programs.kafka_jars, home.path(), address, settings)?,
         };
         let log = File::create(home.path().join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(home.path());
@@ -91,6 +96,11 @@ impl Broker {
         broker.await_first_ack(started).with_context(|| broker.log_tail())?;
         broker.first_ack = started.elapsed();
         Ok(broker)
+    }
+
+    /// The log directory.
+    pub fn data(&self) -> PathBuf {
+        self.home.path().join("data")
     }
 
     pub fn pid(&self) -> u32 {
@@ -114,7 +124,7 @@ impl Broker {
     pub fn delete_topic(&self, topic: &str) -> Result<()> {
         Connection::open(self.address)?.delete_topic(topic)?;
         let deadline = Instant::now() + DELETE_TIMEOUT;
-        let data = self.home.path().join("data");
+        let data = self.data();
         let prefix = format!("{topic}-");
         loop {
             let left = fs::read_dir(&data)?.flatten().any(|e| e.file_name().to_string_lossy().starts_with(&prefix));
@@ -170,17 +180,20 @@ impl Drop for Broker {
     }
 }
 
-fn ottla(program: &Path, home: &Path, address: SocketAddr) -> Command {
+fn ottla(program: &Path, home: &Path, address: SocketAddr, settings: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.arg("serve");
     command.args(["--override", &format!("listeners=PLAINTEXT://{address}")]);
     command.args(["--override", &format!("log.dirs={}", home.join("data").display())]);
     command.args(["--override", DELETE_DELAY]);
+    for setting in settings {
+        command.args(["--override", setting]);
+    }
     command
 }
 
 /// One node in both roles, with Kafka's defaults but for what a pause of minutes and a single node ask for.
-fn kafka(jars: &Path, home: &Path, address: SocketAddr) -> Result<Command> {
+fn kafka(jars: &Path, home: &Path, address: SocketAddr, settings: &[&str]) -> Result<Command> {
     let controller = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let data = home.join("data");
     let properties = home.join("server.properties");
@@ -195,8 +208,10 @@ fn kafka(jars: &Path, home: &Path, address: SocketAddr) -> Result<Command> {
          log.dirs={}\n\
          broker.session.timeout.ms=3600000\n\
          {DELETE_DELAY}\n\
-         log.initial.task.delay.ms=1000\n",
-        data.display()
+         log.initial.task.delay.ms=1000\n\
+         {}\n",
+        data.display(),
+        settings.join("\n")
     );
     fs::write(&properties, text)?;
     fs::write(home.join("log4j2.yaml"), LOG4J)?;

@@ -95,6 +95,11 @@ impl Connection {
         wire::topic_outcome(self.call(wire::delete_topic(topic))?).with_context(|| format!("deleting topic {topic}"))
     }
 
+    pub fn set_topic_config(&mut self, topic: &str, name: &str, value: &str) -> Result<()> {
+        let response = self.call(wire::set_topic_config(topic, name, value))?;
+        wire::config_outcome(response).with_context(|| format!("setting {name}={value} of topic {topic}"))
+    }
+
     /// The end offset of each partition.
     pub fn end_offsets(&mut self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
         let offsets = wire::end_offsets(self.call(wire::list_end_offsets(topic, partitions))?)?;

@@ -6,6 +6,7 @@
 mod batch;
 mod broker;
 mod chart;
+mod compaction;
 mod connection;
 mod load;
 mod meter;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Delete a topic.
     Delete(TopicOptions),
+    /// Measure the compaction of Ottla and of Apache Kafka.
+    Compaction(compaction::Options),
     /// Measure Ottla and Apache Kafka in the same run.
     SideBySide(side_by_side::Options),
 }
@@ -119,6 +122,7 @@ fn main() -> Result<()> {
             }
         }
         Command::Delete(options) => Connection::open(options.target()?.address)?.delete_topic(&options.topic)?,
+        Command::Compaction(options) => compaction::run(&options)?,
         Command::SideBySide(options) => side_by_side::run(&options)?,
     }
     Ok(())

@@ -10,6 +10,7 @@ const FETCH: i16 = 1;
 const LIST_OFFSETS: i16 = 2;
 const CREATE_TOPICS: i16 = 19;
 const DELETE_TOPICS: i16 = 20;
+const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
 
 const CLIENT_ID: &str = "ottla-load";
 /// How long the broker may take over a request before it gives up on it.
@@ -232,6 +233,29 @@ pub fn topic_outcome(response: &[u8]) -> Result<()> {
     fields.i32()?; // throttle time
     ensure!(fields.i32()? == 1, "expected one topic in the response");
     fields.string()?;
+    fields.error()
+}
+
+/// IncrementalAlterConfigs v0, one setting of one topic.
+pub fn set_topic_config(topic: &str, name: &str, value: &str) -> Frame {
+    let mut frame = Frame::new(INCREMENTAL_ALTER_CONFIGS, 0);
+    frame.i32(1);
+    frame.i8(2); // a topic
+    frame.string(topic);
+    frame.i32(1);
+    frame.string(name);
+    frame.i8(0); // set
+    frame.string(value);
+    frame.i8(0); // not validate-only
+    frame.finish()
+}
+
+/// The outcome of an IncrementalAlterConfigs v0 for the one topic.
+pub fn config_outcome(response: &[u8]) -> Result<()> {
+    let mut fields = Fields::new(response);
+    fields.i32()?; // correlation id
+    fields.i32()?; // throttle time
+    ensure!(fields.i32()? == 1, "expected one resource in the response");
     fields.error()
 }
 

@@ -2,6 +2,7 @@
 //! Layout: `docs/format/record-batch.md`.
 
 mod builder;
+mod heads;
 mod marker;
 mod records;
 mod stream;
@@ -9,8 +10,10 @@ mod stream;
 mod tests;
 
 pub use builder::BatchBuilder;
+pub(crate) use heads::{RecordHead, record_heads};
 pub(crate) use marker::MAX_MARKER_BATCH_BYTES;
 pub use marker::TransactionMarker;
+pub(crate) use records::put_varlong;
 pub use records::{Record, Records, records, records_bytes};
 pub(crate) use stream::StreamRecords;
 
@@ -212,6 +215,25 @@ impl BatchHeader {
 
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL_FLAG != 0
+    }
+
+    /// Until when the tombstones or markers in a compacted batch must be kept (KIP-534); None while that is not decided.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes & DELETE_HORIZON_FLAG != 0).then_some(self.base_timestamp)
+    }
+
+    /// Sets the time until which tombstones or markers are kept. Timestamp deltas count from it from now on.
+    pub(crate) fn set_delete_horizon_ms(&mut self, horizon_ms: i64) {
+        self.attributes |= DELETE_HORIZON_FLAG;
+        self.base_timestamp = horizon_ms;
+    }
+
+    /// Makes this the header of a batch without records, that keeps what its offsets and its producer are.
+    pub(crate) fn set_empty(&mut self) {
+        self.set_attributes(Compression::None, self.timestamp_type());
+        self.attributes &= !DELETE_HORIZON_FLAG;
+        self.base_timestamp = NO_TIMESTAMP;
+        self.record_count = 0;
     }
 
     pub fn has_producer_id(&self) -> bool {

@@ -205,7 +205,7 @@ pub(super) fn read_varlong(mut byte: impl FnMut() -> Result<u8, BatchError>) -> 
 }
 
 /// Appends `value` zigzag encoded.
-pub(super) fn put_varlong(dst: &mut Vec<u8>, value: i64) {
+pub(crate) fn put_varlong(dst: &mut Vec<u8>, value: i64) {
     let mut rest = (value << 1 ^ value >> 63) as u64;
     while rest >= 0x80 {
         dst.push(rest as u8 | 0x80);

@@ -14,6 +14,9 @@ pub(crate) use encoder::Encoder;
 
 use crate::batch::{BatchError, Compression};
 
+/// There is more to a batch than the caller's limit.
+pub(crate) const TOO_LARGE: BatchError = BatchError::Records("the records are too large when decompressed");
+
 /// Appends the decompressed `src` to `dst`, at most `limit_bytes` more.
 pub fn decompress(codec: Compression, src: &[u8], dst: &mut Vec<u8>, limit_bytes: usize) -> Result<(), BatchError> {
     let limit = u64::try_from(limit_bytes).unwrap_or(u64::MAX);
@@ -22,7 +25,7 @@ pub fn decompress(codec: Compression, src: &[u8], dst: &mut Vec<u8>, limit_bytes
         .read_to_end(dst)
         .map_err(|_| BatchError::Records("the records cannot be decompressed"))?;
     if produced > limit_bytes {
-        return Err(BatchError::Records("the records are too large when decompressed"));
+        return Err(TOO_LARGE);
     }
     Ok(())
 }

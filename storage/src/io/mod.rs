@@ -303,7 +303,8 @@ impl File {
         }
     }
 
-    fn read_blocking(&self, pos: u64, len: usize) -> Result<Bytes> {
+    /// Reads up to `len` bytes at `pos` on this thread; short only at the end of the file.
+    pub fn read_blocking(&self, pos: u64, len: usize) -> Result<Bytes> {
         let (op, result) = Op::read(self, pos, len).run();
         self.named(op.name(), result).map(|()| op.into_bytes())
     }

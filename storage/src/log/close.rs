@@ -41,7 +41,9 @@ impl Log {
     /// descriptor that nobody read from since the last call.
     pub(crate) fn release_idle(&self, now_ms: i64) {
         let mut state = self.state.lock();
-        state.segments.iter().for_each(|segment| segment.files.close_unused_reader());
+        if !state.cleaning {
+            state.segments.iter().for_each(|segment| segment.files.close_unused_reader());
+        }
         if state.seen_offset != state.next_offset {
             state.seen_offset = state.next_offset;
             state.quiet_since_ms = now_ms;

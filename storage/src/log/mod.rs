@@ -3,6 +3,7 @@
 //!
 //! Opening and recovery are in `recovery.rs`, the set of all logs in `manager.rs`.
 
+mod clean;
 mod close;
 mod read;
 mod retention;
@@ -31,6 +32,7 @@ use crate::validate::{AppendRules, ValidBatch};
 use crate::{Error, Result};
 
 pub use crate::manager::{LogEntry, LogManager, LogManagerOptions};
+pub(crate) use clean::{Cleaning, ClosedSegment};
 pub(crate) use retention::Doomed;
 
 /// A topic's settings that its logs follow. Times in ms, sizes in bytes; i64::MAX or -1 as in Kafka.
@@ -50,6 +52,10 @@ pub struct LogConfig {
     pub delete: bool,
     pub compact: bool,
     pub preallocate: bool,
+    pub min_cleanable_dirty_ratio: f64,
+    pub min_compaction_lag_ms: i64,
+    pub max_compaction_lag_ms: i64,
+    pub delete_retention_ms: i64,
 }
 
 impl Default for LogConfig {
@@ -77,6 +83,10 @@ impl Default for LogConfig {
             delete: true,
             compact: false,
             preallocate: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 86_400_000,
         }
     }
 }
@@ -155,6 +165,8 @@ pub struct Log {
     shared: Shared,
     observer: std::sync::OnceLock<Arc<dyn WriteObserver>>,
     state: Mutex<State>,
+    /// Held while files get other names, so that a deleted log's directory is not taken for its successor's.
+    names: Mutex<()>,
 }
 
 impl std::fmt::Debug for dyn WriteObserver {
@@ -231,6 +243,14 @@ pub(crate) struct State {
     quiet_since_ms: i64,
     /// The log changed since it was opened, or recovery changed it: a clean stop has work to do.
     changed: bool,
+    /// All below was compacted.
+    cleaned_offset: Option<i64>,
+    /// A compaction is under way: closed segments stay, and their files stay open.
+    cleaning: bool,
+    uncleanable: bool,
+    replacements: u64,
+    /// Files that compaction has replaced.
+    replaced: Vec<Doomed>,
 }
 
 /// What recovery found in a partition's directory.
@@ -299,8 +319,14 @@ impl Log {
             seen_offset: found.next_offset,
             quiet_since_ms: now_ms,
             changed: found.changed,
+            cleaned_offset: None,
+            cleaning: false,
+            uncleanable: false,
+            replacements: 0,
+            replaced: Vec::new(),
         };
-        Arc::new(Log { dir: dir.to_path_buf(), shared, observer: std::sync::OnceLock::new(), state: Mutex::new(state) })
+        let observer = std::sync::OnceLock::new();
+        Arc::new(Log { dir: dir.to_path_buf(), shared, observer, state: Mutex::new(state), names: Mutex::default() })
     }
 
     /// Checks the sequence, assigns offsets, copies into the tail and starts the write; never waits for the disk
@@ -449,6 +475,11 @@ impl Log {
 
     fn offline(&self) -> Error {
         Error::Offline { path: self.dir.clone() }
+    }
+
+    /// Held while the log's directory gets another name.
+    pub(crate) fn names(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.names.lock()
     }
 
     /// No more writes; those who wait are told.

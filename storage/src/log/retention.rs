@@ -48,7 +48,7 @@ impl Log {
         let removed: Vec<Segment> = {
             let mut state = self.state.lock();
             self.roll_expired(&mut state, now_ms)?;
-            let count = state.expired(now_ms)?;
+            let count = if state.cleaning { 0 } else { state.expired(now_ms)? };
             let removed = state.segments.drain(..count).collect();
             let first = state.segments[0].base_offset;
             if first > state.log_start_offset {
