@@ -264,7 +264,9 @@ impl Segment {
         let position = self.size as u32;
         let bytes = header.total_bytes() as u32;
         let (max, at) = self.max_timestamp.unwrap_or((-1, self.base_offset));
-        let newest = if header.max_timestamp > max { (header.max_timestamp, last_offset) } else { (max, at) };
+        // A batch of which compaction left no record has none with that timestamp.
+        let is_newer = header.max_timestamp > max && header.record_count > 0;
+        let newest = if is_newer { (header.max_timestamp, last_offset) } else { (max, at) };
         self.max_timestamp = Some(newest);
         if self.rolling_timestamp.is_none() {
             self.rolling_timestamp = Some(header.max_timestamp);
