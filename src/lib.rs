@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod fetch;
+pub mod group;
 pub mod housekeeping;
 pub mod metadata;
 pub mod net;
