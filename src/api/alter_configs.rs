@@ -10,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use super::{Reply, RequestContext, decode};
 use crate::broker::Broker;
+use crate::config::Config;
 use crate::config::change::{self, Op, Operation};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::{ConfigChange, Image};
@@ -67,7 +68,7 @@ pub(super) async fn alter(
     for resource in resources {
         let outcome = match repeated.contains(&(resource.resource_type, resource.name.as_str())) {
             true => Err(ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")),
-            false => plan(broker.config.node_id, &image, resource),
+            false => plan(&broker.config, &image, resource),
         };
         outcomes.push(outcome.map(|planned| changes.extend(planned)));
     }
@@ -91,7 +92,7 @@ fn repeated(resources: &[Resource]) -> BTreeSet<(i8, &str)> {
 }
 
 /// The records that a resource's operations come to.
-fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, ApiError> {
+fn plan(config: &Config, image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, ApiError> {
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidRequest, message));
     change::check_operations(&resource.operations)?;
     let name = resource.name.as_str();
@@ -101,7 +102,8 @@ fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigCh
         BROKER if !name.is_empty() && name.parse::<i32>().is_err() => {
             invalid(format!("Node id must be an integer, but it is: {name}"))
         }
-        BROKER if !name.is_empty() && name != node_id.to_string() => {
+        BROKER if !name.is_empty() && name != config.node_id.to_string() => {
+            let node_id = config.node_id;
             invalid(format!("Unexpected broker id, expected {node_id}, but received {name}"))
         }
         BROKER => {
@@ -110,7 +112,11 @@ fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigCh
         }
         BROKER_LOGGER => invalid("Log levels cannot be changed while the broker runs.".to_owned()),
         CLIENT_METRICS => invalid("Client metrics subscriptions are not supported yet.".to_owned()),
-        GROUP => invalid("Group settings are not supported yet.".to_owned()),
+        GROUP if name.is_empty() => invalid("Default group resources are not allowed.".to_owned()),
+        GROUP => {
+            let altered = config.alter_group(base(image, resource, &none), &resource.operations)?;
+            Ok(difference(image, resource, &altered))
+        }
         unknown => invalid(format!("Unknown resource type {unknown}")),
     }
 }
