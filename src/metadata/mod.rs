@@ -107,10 +107,17 @@ impl Metadata {
         Ok(Metadata { shared })
     }
 
-    /// Sets (or with no value removes) overrides: commits ConfigRecords and hands the partitions their new settings. The
-    /// changes must be validated already.
-    pub async fn alter_configs(&self, changes: Vec<ConfigChange>) -> Result<(), ApiError> {
-        self.commit(move |_| (changes.into_iter().map(Record::from).collect(), ())).await
+    /// Sets (or with no value removes) overrides: commits ConfigRecords and hands the partitions their new settings.
+    /// `plan` validates, on an image that no other change comes after.
+    pub async fn alter_configs<T: 'static>(
+        &self,
+        plan: impl FnOnce(&Image) -> (Vec<ConfigChange>, T) + 'static,
+    ) -> Result<T, ApiError> {
+        self.commit(move |image| {
+            let (changes, outcome) = plan(image);
+            (changes.into_iter().map(Record::from).collect(), outcome)
+        })
+        .await
     }
 
     /// A producer id that was never given out before, not even before a crash.

@@ -87,7 +87,7 @@ fn what_was_committed_is_there_after_a_restart() {
             name: "retention.ms".to_owned(),
             value: Some("12345".to_owned()),
         };
-        node.metadata.alter_configs(vec![change]).await.unwrap();
+        node.metadata.alter_configs(|_| (vec![change], ())).await.unwrap();
         assert_eq!(node.logs.get("kept", 0).unwrap().config().retention_ms, 12345);
         assert_eq!(node.metadata.next_producer_id().await, Ok(0));
         assert_eq!(node.metadata.next_producer_id().await, Ok(1));
@@ -154,6 +154,34 @@ fn a_change_is_finished_when_the_one_who_asked_has_gone() {
         assert!(node.metadata.image().topic("orphan").is_some());
         assert!(node.logs.get("orphan", 0).is_some());
         node.stop().await;
+    });
+}
+
+#[test]
+fn each_of_many_changes_at_once_starts_from_the_outcome_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let node = Node::start(dir.path()).await.unwrap();
+        node.create("topic", 1).await;
+        let flush_ms = |image: &Image| {
+            image
+                .config_overrides(TOPIC_RESOURCE, "topic")
+                .map_or(0, |overrides| overrides["flush.ms"].parse().unwrap())
+        };
+        let one_more = || {
+            node.metadata.alter_configs(move |image| {
+                let change = ConfigChange {
+                    resource_type: TOPIC_RESOURCE,
+                    resource_name: "topic".to_owned(),
+                    name: "flush.ms".to_owned(),
+                    value: Some((flush_ms(image) + 1).to_string()),
+                };
+                (vec![change], ())
+            })
+        };
+        let (first, second, third) = tokio::join!(one_more(), one_more(), one_more());
+        assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(flush_ms(&node.metadata.image()), 3);
     });
 }
 
