@@ -250,7 +250,7 @@ fn properties(port: u16, controller_port: u16, data: &Path, settings: &[(&str, &
     text
 }
 
-fn ottla_binary() -> PathBuf {
+pub fn ottla_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("OTTLA_BIN") {
         return path.into();
     }

@@ -1,8 +1,10 @@
 //! One directory that goes back and forth between Apache Kafka and Ottla: each serves what the other wrote and writes
 //! more, and Apache Kafka's tools find nothing wrong with the files in between.
 
-use compat_tests::broker::Broker;
+use std::process::Command;
+
 use compat_tests::broker::Kind::{self, Kafka, Ottla};
+use compat_tests::broker::{Broker, ottla_binary};
 use compat_tests::clients::{JavaClient, java};
 use compat_tests::dump::dump_all;
 
@@ -45,6 +47,18 @@ fn rounds(kinds: &[Kind], end: impl Fn(&mut Broker)) {
 fn stop(broker: &mut Broker) {
     broker.stop();
     dump_all(&broker.data_dir());
+    verify(broker);
+}
+
+fn kill(broker: &mut Broker) {
+    broker.kill();
+    verify(broker);
+}
+
+/// Ottla's own tool has nothing to say, whoever wrote the files.
+fn verify(broker: &Broker) {
+    let output = Command::new(ottla_binary()).arg("verify").arg(broker.data_dir()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
@@ -59,5 +73,5 @@ fn a_directory_that_ottla_made() {
 
 #[test]
 fn killed_and_started_as_the_other() {
-    rounds(&[Kafka, Ottla, Kafka, Ottla], Broker::kill);
+    rounds(&[Kafka, Ottla, Kafka, Ottla], kill);
 }
