@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ottla::config::{Config, Notices, Sources};
+use ottla_storage::verify::Checked;
 use tracing_subscriber::EnvFilter;
 
 /// A drop-in replacement for the Apache Kafka broker
@@ -22,6 +23,11 @@ struct Cli {
 enum Command {
     /// Run the broker (what happens without a command, too)
     Serve(Serve),
+    /// Look for damage in log directories that no broker uses, and change nothing
+    Verify {
+        #[arg(required = true, value_name = "DIR")]
+        dirs: Vec<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -53,13 +59,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 fn main() -> ExitCode {
-    let serve = match Cli::try_parse() {
-        Ok(Cli { command: Some(Command::Serve(serve)), .. }) => serve,
-        Ok(Cli { command: None, serve }) => serve,
+    let done = match Cli::try_parse() {
+        Ok(Cli { command: Some(Command::Serve(serve)), .. }) | Ok(Cli { command: None, serve }) => run(serve),
+        Ok(Cli { command: Some(Command::Verify { dirs }), .. }) => verify(&dirs),
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(error) => return fail(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ")),
     };
-    match run(serve) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("{error:#}").replace('\n', " ")),
     }
@@ -78,6 +84,20 @@ fn run(serve: Serve) -> anyhow::Result<()> {
     let (config, notices) = Config::from_sources(&sources)?;
     log_notices(&notices);
     ottla::server::run(config)
+}
+
+fn verify(dirs: &[PathBuf]) -> anyhow::Result<()> {
+    let mut complaints = 0;
+    for dir in dirs {
+        let checked = ottla_storage::verify::verify(dir, &mut |complaint| {
+            complaints += 1;
+            println!("{complaint}");
+        })?;
+        let Checked { logs, segments, batches, bytes } = checked;
+        println!("{}: {logs} logs, {segments} segments, {batches} batches, {bytes} bytes", dir.display());
+    }
+    anyhow::ensure!(complaints == 0, "{complaints} complaints");
+    Ok(())
 }
 
 fn read_properties(path: &Path) -> anyhow::Result<String> {

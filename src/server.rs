@@ -120,7 +120,7 @@ async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, 
     let listeners = listeners.collect::<Result<Vec<_>>>()?;
     let workers = Workers::start(&broker, logs.io());
     let acceptors = accept(listeners, config, &limits, &workers);
-    let ticking = spawn_local(tick(logs.clone(), broker.clock));
+    let ticking = spawn_local(tick(broker.clone(), logs.clone()));
     let coordinating = spawn_local(broker.groups.clone().run());
     let cleaners = CleanerThreads::start(&config.log_cleaner, logs, broker.clock);
     say_ready(config, &broker, started)?;
@@ -186,12 +186,13 @@ fn accept(
     listeners.into_iter().map(accept).collect()
 }
 
-async fn tick(logs: Arc<LogManager>, clock: Clock) {
+async fn tick(broker: Arc<Broker>, logs: Arc<LogManager>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        logs.tick(clock.now_ms()).await;
+        logs.tick(broker.clock.now_ms()).await;
+        broker.metadata.tick().await;
     }
 }
 

@@ -52,3 +52,19 @@ fn mistakes_on_the_command_line_end_in_one_line_too() {
     assert!(refusal(&["--no-such-option"], &[]).contains("--no-such-option"));
     assert!(refusal(&["--log-level", "a=b=c"], &[]).contains("--log-level"));
 }
+
+#[test]
+fn a_directory_is_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let verify = || {
+        let output = ottla(&["verify", path], &[]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let sum = format!("{path}: 0 logs, 0 segments, 0 batches, 0 bytes\n");
+    assert_eq!(verify(), (Some(1), format!("{path}/meta.properties: is missing\n{sum}")));
+    let meta = "version=1\nnode.id=1\ncluster.id=AAAAAAAAAAAAAAAAAAAABQ\ndirectory.id=xJpAtXhAS0O2caCOiPPdRg\n";
+    std::fs::write(dir.path().join("meta.properties"), meta).unwrap();
+    assert_eq!(verify(), (Some(0), sum));
+    assert!(refusal(&["verify", "/no/such/directory"], &[]).contains("/no/such/directory"));
+}

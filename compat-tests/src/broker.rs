@@ -49,8 +49,11 @@ pub struct Broker {
 impl Broker {
     /// Starts the chosen broker with `settings` on top of a plain single-node configuration.
     pub fn start(settings: &[(&str, &str)]) -> Broker {
+        Broker::start_as(Kind::chosen(), settings)
+    }
+
+    pub fn start_as(kind: Kind, settings: &[(&str, &str)]) -> Broker {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let kind = Kind::chosen();
         let parent = clients::work_dir().join("brokers");
         fs::create_dir_all(&parent).unwrap();
         let directory = tempfile::tempdir_in(parent).unwrap();
@@ -62,6 +65,7 @@ impl Broker {
         let data = directory.path().join("data");
         fs::write(directory.path().join("server.properties"), properties(port, controller_port, &data, settings))
             .unwrap();
+        fs::write(directory.path().join("log4j2.yaml"), LOG4J).unwrap();
         let mut broker = Broker { kind, port, directory, process: None, _turn: turn };
         if kind == Kind::Kafka {
             broker.format_kafka();
@@ -96,6 +100,12 @@ impl Broker {
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "stop it first");
         self.run();
+    }
+
+    /// Starts the other broker, or the same, on the same directory and port.
+    pub fn restart_as(&mut self, kind: Kind) {
+        self.kind = kind;
+        self.restart();
     }
 
     /// SIGTERM; waits until it is gone, and checks that it went in good order.
@@ -181,7 +191,6 @@ impl Broker {
     /// Apache Kafka refuses a directory that was not formatted; Ottla formats it itself.
     fn format_kafka(&self) {
         let config = self.directory.path().join("server.properties");
-        fs::write(self.directory.path().join("log4j2.yaml"), LOG4J).unwrap();
         let log = File::create(self.log_file()).unwrap();
         let status = kafka_command(self.directory.path())
             .args(["kafka.tools.StorageTool", "format", "--standalone", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
@@ -241,7 +250,7 @@ fn properties(port: u16, controller_port: u16, data: &Path, settings: &[(&str, &
     text
 }
 
-fn ottla_binary() -> PathBuf {
+pub fn ottla_binary() -> PathBuf {
     if let Some(path) = std::env::var_os("OTTLA_BIN") {
         return path.into();
     }

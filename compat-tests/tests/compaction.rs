@@ -119,7 +119,7 @@ fn the_last_record_of_each_key_is_left() {
         }
         if round == 0 {
             broker.stop();
-            dump::dump_compacted(&broker.data_dir());
+            dump::dump_all(&broker.data_dir());
             broker.restart();
         }
     }

@@ -1,6 +1,7 @@
 //! AlterConfigs (key 33), versions 0-2. Owner: metadata, by the rules of config. Also what IncrementalAlterConfigs shares.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
@@ -13,6 +14,7 @@ use crate::broker::Broker;
 use crate::config::Config;
 use crate::config::change::{self, Op, Operation};
 use crate::error::{ApiError, ErrorCode};
+use crate::metadata::topics::check_name;
 use crate::metadata::{ConfigChange, Image};
 
 pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
@@ -30,14 +32,14 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
             .collect(),
         replaces: true,
     });
-    let resources: Vec<Resource> = resources.collect();
+    let resources: Arc<[Resource]> = resources.collect();
     let outcomes = alter(&ctx.broker, &resources, request.validate_only).await;
-    let responses = resources.into_iter().zip(outcomes).map(|(resource, (code, message))| {
+    let responses = resources.iter().zip(outcomes).map(|(resource, (code, message))| {
         AlterConfigsResourceResponse::default()
             .with_error_code(code)
             .with_error_message(message)
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.name)
+            .with_resource_name(resource.name.clone())
     });
     Reply::encode(&AlterConfigsResponse::default().with_responses(responses.collect()), ctx.api_version)
 }
@@ -55,34 +57,41 @@ pub(super) fn operation(name: &StrBytes, op: i8, value: &Option<StrBytes>) -> Op
     Operation { name: name.to_string(), op, value: value.as_ref().map(StrBytes::to_string) }
 }
 
-/// The error code and message of each resource. Those that are in order are committed together.
+/// The error code and message of each resource. Those that are in order are committed together, planned where no other
+/// change comes in between: two that append to one list both count.
 pub(super) async fn alter(
     broker: &Broker,
-    resources: &[Resource],
+    resources: &Arc<[Resource]>,
     validate_only: bool,
 ) -> Vec<(i16, Option<StrBytes>)> {
-    let image = broker.metadata.image();
-    let repeated = repeated(resources);
-    let mut changes = Vec::new();
-    let mut outcomes = Vec::with_capacity(resources.len());
-    for resource in resources {
-        let outcome = match repeated.contains(&(resource.resource_type, resource.name.as_str())) {
-            true => Err(ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once.")),
-            false => plan(&broker.config, &image, resource),
-        };
-        outcomes.push(outcome.map(|planned| changes.extend(planned)));
-    }
-    if !validate_only
-        && !changes.is_empty()
-        && let Err(error) = broker.metadata.alter_configs(changes).await
-    {
-        outcomes.iter_mut().filter(|outcome| outcome.is_ok()).for_each(|outcome| *outcome = Err(error.clone()));
-    }
+    let (config, planned) = (broker.config.clone(), resources.clone());
+    let plan = move |image: &Image| {
+        let (changes, outcomes) = plan_all(&config, image, &planned);
+        (if validate_only { Vec::new() } else { changes }, outcomes)
+    };
+    let outcomes = match broker.metadata.alter_configs(plan).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => vec![Err(error); resources.len()],
+    };
     let to_wire = |outcome: Result<(), ApiError>| match outcome {
         Ok(()) => (0, None),
         Err(error) => (error.code.code(), Some(StrBytes::from(error.message))),
     };
     outcomes.into_iter().map(to_wire).collect()
+}
+
+fn plan_all(config: &Config, image: &Image, resources: &[Resource]) -> (Vec<ConfigChange>, Vec<Result<(), ApiError>>) {
+    let repeated = repeated(resources);
+    let mut changes = Vec::new();
+    let outcomes = resources.iter().map(|resource| {
+        if repeated.contains(&(resource.resource_type, resource.name.as_str())) {
+            return Err(ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once."));
+        }
+        changes.extend(plan(config, image, resource)?);
+        Ok(())
+    });
+    let outcomes = outcomes.collect();
+    (changes, outcomes)
 }
 
 fn repeated(resources: &[Resource]) -> BTreeSet<(i8, &str)> {
@@ -126,6 +135,7 @@ fn plan_topic(image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, A
     if name.is_empty() {
         return Err(ApiError::new(ErrorCode::InvalidRequest, "Default topic resources are not allowed."));
     }
+    check_name(name)?;
     let none = BTreeMap::new();
     let altered = change::alter_topic(base(image, resource, &none), &resource.operations)?;
     if image.topic(name).is_none() {
@@ -156,6 +166,25 @@ fn difference(image: &Image, resource: &Resource, altered: &BTreeMap<String, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::tests::new_cluster;
+
+    #[test]
+    fn topics_that_cannot_be_are_told_from_those_that_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::for_tests(dir.path(), &[]);
+        let code = |name| {
+            let resource = Resource {
+                resource_type: TOPIC,
+                name: StrBytes::from_static_str(name),
+                operations: Vec::new(),
+                replaces: false,
+            };
+            plan(&config, &new_cluster(), &resource).unwrap_err().code
+        };
+        assert_eq!(code("no/topic"), ErrorCode::InvalidTopicException);
+        assert_eq!(code("unknown"), ErrorCode::UnknownTopicOrPartition);
+        assert_eq!(code(""), ErrorCode::InvalidRequest);
+    }
 
     #[test]
     fn a_resource_that_comes_twice_is_found() {

@@ -15,6 +15,7 @@ use crate::config::describe::{self, Entry};
 use crate::config::{Config, DynamicBrokerConfigs};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::Image;
+use crate::metadata::topics::check_name;
 
 /// Resource types on the wire and in ConfigRecords.
 pub(super) const TOPIC: i8 = 2;
@@ -58,8 +59,11 @@ fn entries(config: &Config, image: &Image, resource: &DescribeConfigsResource) -
     };
     let overrides = image.config_overrides(resource.resource_type, name).unwrap_or(&none);
     match resource.resource_type {
-        TOPIC if image.topic(name).is_none() => Err(ApiError::new(ErrorCode::UnknownTopicOrPartition, "")),
-        TOPIC => Ok(config.describe_topic(dynamic, overrides)),
+        TOPIC => {
+            check_name(name)?;
+            image.topic(name).ok_or_else(|| ApiError::new(ErrorCode::UnknownTopicOrPartition, ""))?;
+            Ok(config.describe_topic(dynamic, overrides))
+        }
         BROKER if name.is_empty() => Ok(describe::describe_cluster_defaults(overrides)),
         BROKER => {
             check_broker_id(config.node_id, name, " or empty string")?;
@@ -118,6 +122,22 @@ fn to_wire(entry: Entry, request: &DescribeConfigsRequest) -> DescribeConfigsRes
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::tests::new_cluster;
+
+    #[test]
+    fn topics_that_cannot_be_are_told_from_those_that_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::for_tests(dir.path(), &[]);
+        let code = |name| {
+            let resource = DescribeConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(StrBytes::from_static_str(name));
+            entries(&config, &new_cluster(), &resource).err().map(|error| error.code)
+        };
+        assert_eq!(code("no/topic"), Some(ErrorCode::InvalidTopicException));
+        assert_eq!(code(""), Some(ErrorCode::InvalidTopicException));
+        assert_eq!(code("unknown"), Some(ErrorCode::UnknownTopicOrPartition));
+    }
 
     #[test]
     fn another_brokers_settings_are_asked_of_that_broker() {

@@ -1,5 +1,7 @@
 //! IncrementalAlterConfigs (key 44), versions 0-1. Owner: metadata, by the rules of config.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
@@ -23,14 +25,14 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
             replaces: false,
         }
     });
-    let resources: Vec<Resource> = resources.collect();
+    let resources: Arc<[Resource]> = resources.collect();
     let outcomes = alter(&ctx.broker, &resources, request.validate_only).await;
-    let responses = resources.into_iter().zip(outcomes).map(|(resource, (code, message))| {
+    let responses = resources.iter().zip(outcomes).map(|(resource, (code, message))| {
         AlterConfigsResourceResponse::default()
             .with_error_code(code)
             .with_error_message(message)
             .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.name)
+            .with_resource_name(resource.name.clone())
     });
     Reply::encode(&IncrementalAlterConfigsResponse::default().with_responses(responses.collect()), ctx.api_version)
 }

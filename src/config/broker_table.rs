@@ -287,13 +287,20 @@ pub static BROKER: &[Setting] = &[
         .doc("Most partitions that one DescribeTopicPartitions is answered with."),
     setting(Int, "message.max.bytes", "1048588").at_least(0).cluster_wide().doc("Default of max.message.bytes."),
     unset(String, "metadata.log.dir").doc("Directory of the metadata log, where it is not the first of log.dirs."),
-    setting(Long, "metadata.log.max.record.bytes.between.snapshots", "20971520").at_least(1),
-    setting(Long, "metadata.log.max.snapshot.interval.ms", "3600000").at_least(0),
-    setting(Int, "metadata.log.segment.bytes", "1073741824").at_least(8_388_608),
-    setting(Long, "metadata.log.segment.ms", "604800000"),
+    setting(Long, "metadata.log.max.record.bytes.between.snapshots", "20971520")
+        .at_least(1)
+        .doc("Bytes of the metadata log after which a snapshot is written."),
+    setting(Long, "metadata.log.max.snapshot.interval.ms", "3600000")
+        .at_least(0)
+        .doc("Time after which a snapshot is written, if there is anything new; 0 for never."),
+    setting(Int, "metadata.log.segment.bytes", "1073741824")
+        .at_least(8_388_608)
+        .doc("Size of a segment of the metadata log."),
+    setting(Long, "metadata.log.segment.ms", "604800000").doc("Age after which the metadata log begins a new segment."),
     setting(Int, "metadata.max.idle.interval.ms", "500").at_least(0),
-    setting(Long, "metadata.max.retention.bytes", "104857600"),
-    setting(Long, "metadata.max.retention.ms", "604800000"),
+    setting(Long, "metadata.max.retention.bytes", "104857600")
+        .doc("Size of the metadata log and its snapshots above which old ones are deleted."),
+    setting(Long, "metadata.max.retention.ms", "604800000").doc("Age above which a snapshot is deleted."),
     setting(List, "metric.reporters", "org.apache.kafka.common.metrics.JmxReporter").cluster_wide(),
     setting(Int, "metrics.num.samples", "2").at_least(1),
     setting(String, "metrics.recording.level", "INFO"),

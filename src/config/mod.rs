@@ -80,6 +80,32 @@ impl LogCleaner {
     }
 }
 
+/// When there is a snapshot of the metadata, and what is kept behind it.
+#[derive(Clone, Debug)]
+pub struct MetadataLogRules {
+    pub segment_bytes: u32,
+    pub segment_ms: i64,
+    pub snapshot_bytes: i64,
+    /// 0: only by size.
+    pub snapshot_interval_ms: i64,
+    /// Of log and snapshots together; negative: all is kept. The same for the time.
+    pub retention_bytes: i64,
+    pub retention_ms: i64,
+}
+
+impl MetadataLogRules {
+    fn new(values: &Values) -> MetadataLogRules {
+        MetadataLogRules {
+            segment_bytes: values.parse("metadata.log.segment.bytes"),
+            segment_ms: values.parse("metadata.log.segment.ms"),
+            snapshot_bytes: values.parse("metadata.log.max.record.bytes.between.snapshots"),
+            snapshot_interval_ms: values.parse("metadata.log.max.snapshot.interval.ms"),
+            retention_bytes: values.parse("metadata.max.retention.bytes"),
+            retention_ms: values.parse("metadata.max.retention.ms"),
+        }
+    }
+}
+
 /// A socket buffer size that is left to the operating system.
 const SYSTEM_DEFAULT: i32 = -1;
 
@@ -115,6 +141,7 @@ pub struct Config {
     pub producer_id_expiration_ms: i64,
     pub log_retention_check_interval_ms: u64,
     pub log_cleaner: LogCleaner,
+    pub metadata_log: MetadataLogRules,
     pub offsets_topic_num_partitions: i32,
     pub transaction_state_log_num_partitions: i32,
     values: Values,
@@ -175,6 +202,7 @@ impl Config {
             producer_id_expiration_ms: values.parse("producer.id.expiration.ms"),
             log_retention_check_interval_ms: values.parse("log.retention.check.interval.ms"),
             log_cleaner: LogCleaner::new(&values),
+            metadata_log: MetadataLogRules::new(&values),
             offsets_topic_num_partitions: values.parse("offsets.topic.num.partitions"),
             transaction_state_log_num_partitions: values.parse("transaction.state.log.num.partitions"),
             values,

@@ -4,7 +4,9 @@
 use bytes::BytesMut;
 use kafka_protocol::messages::leader_change_message::Voter as LeaderChangeVoter;
 use kafka_protocol::messages::voters_record::{Endpoint, KRaftVersionFeature, Voter};
-use kafka_protocol::messages::{KRaftVersionRecord, LeaderChangeMessage, VotersRecord};
+use kafka_protocol::messages::{
+    KRaftVersionRecord, LeaderChangeMessage, SnapshotFooterRecord, SnapshotHeaderRecord, VotersRecord,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
 
@@ -22,8 +24,8 @@ pub enum ControlRecord {
         leader_id: i32,
     },
     KRaftVersion(i16),
-    /// Who may vote, if the log says so (kraft.version 1); else the configuration does.
-    Voters(Vec<VoterId>),
+    /// Who may vote, if the log says so (kraft.version 1; else the configuration does), and the record's value.
+    Voters(Vec<VoterId>, Vec<u8>),
     SnapshotHeader,
     SnapshotFooter,
     /// Transaction markers and types of later versions: nothing that matters here.
@@ -68,16 +70,35 @@ pub fn voters(voter: VoterId, endpoint: &(String, String, u16)) -> KeyValue {
     key_value(KRAFT_VOTERS, &VotersRecord::default().with_voters(vec![voter]))
 }
 
+/// `last_ms`: time of the last record that the snapshot stands for.
+pub fn snapshot_header(last_ms: i64) -> KeyValue {
+    key_value(SNAPSHOT_HEADER, &SnapshotHeaderRecord::default().with_last_contained_log_timestamp(last_ms))
+}
+
+pub fn snapshot_footer() -> KeyValue {
+    key_value(SNAPSHOT_FOOTER, &SnapshotFooterRecord::default())
+}
+
+/// The record with a value that was read.
+pub fn voters_again(value: Vec<u8>) -> KeyValue {
+    (key(KRAFT_VOTERS), value)
+}
+
+fn key(record_type: i16) -> Vec<u8> {
+    [0i16.to_be_bytes(), record_type.to_be_bytes()].concat()
+}
+
 fn key_value<M: Encodable>(record_type: i16, message: &M) -> KeyValue {
     let mut value = BytesMut::new();
     message.encode(&mut value, 0).expect("version 0 carries every field set here");
-    ([0i16.to_be_bytes(), record_type.to_be_bytes()].concat(), value.to_vec())
+    (key(record_type), value.to_vec())
 }
 
 pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<ControlRecord, DecodeError> {
     let (Some([_, _, t0, t1, ..]), Some(mut value)) = (key, value) else {
         return Err(DecodeError::Invalid("a control record without key or value"));
     };
+    let whole = value;
     let invalid = |_| DecodeError::Invalid("a control record whose value does not decode");
     // The value begins with the version it was written in, an int16.
     let version = value.first_chunk().map_or(0, |v| i16::from_be_bytes(*v));
@@ -94,7 +115,7 @@ pub fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<ControlRecord,
             let message = VotersRecord::decode(&mut value, version).map_err(invalid)?;
             let voters = message.voters.iter();
             let voters = voters.map(|v| VoterId { id: v.voter_id.0, directory_id: v.voter_directory_id });
-            Ok(ControlRecord::Voters(voters.collect()))
+            Ok(ControlRecord::Voters(voters.collect(), whole.to_vec()))
         }
         SNAPSHOT_HEADER => Ok(ControlRecord::SnapshotHeader),
         SNAPSHOT_FOOTER => Ok(ControlRecord::SnapshotFooter),

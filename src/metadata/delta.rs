@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::carried::Carried;
 use super::image::{BROKER_RESOURCE, BrokerImage, Image, PartitionImage, TOPIC_RESOURCE, TopicImage, collision_key};
 use super::records::{BrokerRegistrationChange, NO_LEADER_CHANGE, Partition, PartitionChange, Record, RegisterBroker};
 
@@ -124,7 +125,11 @@ impl Delta {
             }
             Record::ProducerIds { next_producer_id, .. } => self.image.next_producer_id = next_producer_id,
             Record::ClearElr { topic_name } => return self.clear_elr(&topic_name),
-            Record::NoOp | Record::Other { .. } => {}
+            Record::Carried(Carried { identity, removes: true, .. }) => {
+                self.image.carried.remove(&identity);
+            }
+            Record::Carried(Carried { identity, bytes, .. }) => self.image.carried.insert(identity, bytes.into()),
+            Record::NoOp => {}
             Record::BeginTransaction { .. } | Record::EndTransaction | Record::AbortTransaction { .. } => {
                 return Err(ApplyError::Transaction);
             }
@@ -146,6 +151,7 @@ impl Delta {
     }
 
     fn register_broker(&mut self, record: RegisterBroker) {
+        let registration = Arc::new(record.clone());
         let endpoints = record.endpoints.into_iter().map(|e| (e.name, e.host, e.port)).collect();
         let broker = BrokerImage {
             id: record.broker_id,
@@ -156,6 +162,7 @@ impl Delta {
             incarnation_id: record.incarnation_id,
             in_controlled_shutdown: record.in_controlled_shutdown,
             log_dirs: record.log_dirs,
+            registration,
         };
         self.image.brokers.insert(broker.id, broker);
     }
@@ -180,6 +187,9 @@ impl Delta {
         }
         if !change.log_dirs.is_empty() {
             broker.log_dirs = change.log_dirs;
+        }
+        if change.cordoned_log_dirs.is_some() {
+            Arc::make_mut(&mut broker.registration).cordoned_log_dirs = change.cordoned_log_dirs;
         }
         Ok(())
     }

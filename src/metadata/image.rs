@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::carried;
 use super::cow_map::CowMap;
-use super::records::WriteLevels;
+use super::records::{RegisterBroker, WriteLevels};
 use crate::config::DynamicBrokerConfigs;
 
 pub const METADATA_VERSION: &str = "metadata.version";
@@ -60,6 +61,8 @@ pub struct BrokerImage {
     pub incarnation_id: Uuid,
     pub in_controlled_shutdown: bool,
     pub log_dirs: Vec<Uuid>,
+    /// As it was recorded; the fields above say what has changed since.
+    pub(super) registration: Arc<RegisterBroker>,
 }
 
 impl BrokerImage {
@@ -91,6 +94,8 @@ pub struct Image {
     pub(super) features: BTreeMap<String, i16>,
     pub(super) configs: CowMap<(i8, String), Overrides>,
     pub(super) next_producer_id: i64,
+    /// What other records said last, whole.
+    pub(super) carried: CowMap<carried::Identity, Arc<[u8]>>,
 }
 
 impl Image {

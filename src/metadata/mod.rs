@@ -1,6 +1,7 @@
 //! Cluster metadata: KRaft records in `__cluster_metadata-0`, replayed into an immutable image. This node is its own
 //! controller: a request becomes records, the records are appended, applied and carried out, and then answered.
 
+mod carried;
 mod codec;
 mod control;
 mod cow_map;
@@ -11,6 +12,7 @@ mod records;
 mod registration;
 #[cfg(test)]
 mod restart_tests;
+mod snapshot;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod topics;
@@ -99,7 +101,7 @@ impl Metadata {
         clock: Clock,
         endpoints: Vec<(String, String, u16)>,
     ) -> anyhow::Result<Metadata> {
-        let mut log = MetadataLog::open(&logs, clock.now_ms()).context("cannot open the metadata log")?;
+        let mut log = MetadataLog::open(&logs, &config, clock.now_ms()).context("cannot open the metadata log")?;
         let image = take_lead(&mut log, &config, &logs, clock).await?;
         let shared = Arc::new(Shared {
             image: ArcSwap::from_pointee(image),
@@ -115,10 +117,17 @@ impl Metadata {
         Ok(Metadata { shared })
     }
 
-    /// Sets (or with no value removes) overrides: commits ConfigRecords and hands the partitions their new settings. The
-    /// changes must be validated already.
-    pub async fn alter_configs(&self, changes: Vec<ConfigChange>) -> Result<(), ApiError> {
-        self.commit(move |_| (changes.into_iter().map(Record::from).collect(), ())).await
+    /// Sets (or with no value removes) overrides: commits ConfigRecords and hands the partitions their new settings.
+    /// `plan` validates, on an image that no other change comes after.
+    pub async fn alter_configs<T: 'static>(
+        &self,
+        plan: impl FnOnce(&Image) -> (Vec<ConfigChange>, T) + 'static,
+    ) -> Result<T, ApiError> {
+        self.commit(move |image| {
+            let (changes, outcome) = plan(image);
+            (changes.into_iter().map(Record::from).collect(), outcome)
+        })
+        .await
     }
 
     /// A producer id that was never given out before, not even before a crash.
@@ -189,6 +198,14 @@ impl Metadata {
     pub async fn close(&self) -> Result<(), ApiError> {
         let broker_id = self.shared.config.node_id;
         self.commit(move |image| (registration::fence(image, broker_id), ())).await
+    }
+
+    /// Periodic work, called every second: a snapshot by time.
+    pub async fn tick(&self) {
+        // Whoever is changing something looks at the snapshot as well.
+        if let Ok(mut writer) = self.shared.writer.try_lock() {
+            writer.log.snapshot_if_due(&self.image(), self.shared.clock.now_ms()).await;
+        }
     }
 
     /// Plans a change on the current image and makes it. The work goes on if the caller goes away: a change that is in
@@ -263,7 +280,9 @@ impl Shared {
             }
             return Err(storage_error(error));
         }
-        self.apply(records, writer.log.end_offset() - 1).await
+        let applied = self.apply(records, writer.log.end_offset() - 1).await;
+        writer.log.snapshot_if_due(&self.image.load_full(), self.clock.now_ms()).await;
+        applied
     }
 
     /// Applies what is in the log, up to `offset`: makes, changes and deletes what the records say, and publishes the
@@ -396,7 +415,7 @@ async fn take_lead(log: &mut MetadataLog, config: &Config, logs: &LogManager, cl
         match entry {
             Entry::Data(record) => delta.apply(record)?,
             Entry::Control(ControlRecord::KRaftVersion(version)) => kraft_version = version,
-            Entry::Control(ControlRecord::Voters(recorded)) => voters = recorded.iter().map(|v| v.id).collect(),
+            Entry::Control(ControlRecord::Voters(recorded, _)) => voters = recorded.iter().map(|v| v.id).collect(),
             Entry::Control(_) => {}
         }
         Ok(())

@@ -4,6 +4,7 @@
 
 use uuid::Uuid;
 
+use super::carried::Carried;
 use super::codec::{DecodeError, Reader, Writer};
 
 const FRAME_VERSION: u32 = 1;
@@ -16,59 +17,23 @@ pub const NO_LEADER_CHANGE: i32 = -2;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     RegisterBroker(RegisterBroker),
-    UnregisterBroker {
-        broker_id: i32,
-        broker_epoch: i64,
-    },
-    Topic {
-        name: String,
-        topic_id: Uuid,
-    },
+    UnregisterBroker { broker_id: i32, broker_epoch: i64 },
+    Topic { name: String, topic_id: Uuid },
     Partition(Partition),
-    Config {
-        resource_type: i8,
-        resource_name: String,
-        name: String,
-        value: Option<String>,
-    },
+    Config { resource_type: i8, resource_name: String, name: String, value: Option<String> },
     PartitionChange(PartitionChange),
-    FenceBroker {
-        id: i32,
-        epoch: i64,
-    },
-    UnfenceBroker {
-        id: i32,
-        epoch: i64,
-    },
-    RemoveTopic {
-        topic_id: Uuid,
-    },
-    FeatureLevel {
-        name: String,
-        level: i16,
-    },
-    ProducerIds {
-        broker_id: i32,
-        broker_epoch: i64,
-        next_producer_id: i64,
-    },
+    FenceBroker { id: i32, epoch: i64 },
+    UnfenceBroker { id: i32, epoch: i64 },
+    RemoveTopic { topic_id: Uuid },
+    FeatureLevel { name: String, level: i16 },
+    ProducerIds { broker_id: i32, broker_epoch: i64, next_producer_id: i64 },
     BrokerRegistrationChange(BrokerRegistrationChange),
     NoOp,
-    BeginTransaction {
-        name: Option<String>,
-    },
+    BeginTransaction { name: Option<String> },
     EndTransaction,
-    AbortTransaction {
-        reason: Option<String>,
-    },
-    ClearElr {
-        topic_name: String,
-    },
-    /// Valid, but about something that has no meaning for this broker (yet): ACLs, quotas, SCRAM credentials, delegation
-    /// tokens, controllers' registrations.
-    Other {
-        key: u32,
-    },
+    AbortTransaction { reason: Option<String> },
+    ClearElr { topic_name: String },
+    Carried(Carried),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -196,7 +161,7 @@ impl Record {
             Record::EndTransaction => 24,
             Record::AbortTransaction { .. } => 25,
             Record::ClearElr { .. } => 28,
-            Record::Other { key } => *key,
+            Record::Carried(carried) => carried.key,
         }
     }
 
@@ -225,6 +190,9 @@ impl Record {
     }
 
     pub fn encode(&self, version: u32) -> Vec<u8> {
+        if let Record::Carried(carried) = self {
+            return carried.bytes.clone();
+        }
         let mut w = Writer::new();
         w.unsigned_varint(FRAME_VERSION);
         w.unsigned_varint(self.key());
@@ -266,8 +234,7 @@ impl Record {
                 }
             }
             Record::ClearElr { topic_name } => w.string(topic_name),
-            Record::NoOp | Record::EndTransaction => {}
-            Record::Other { key } => unreachable!("records of type {key} are read, never written"),
+            Record::NoOp | Record::EndTransaction | Record::Carried(_) => {}
         }
         w.end_struct();
         w.finish()
@@ -285,10 +252,10 @@ impl Record {
         if version > latest_version(key)? {
             return Err(DecodeError::UnknownVersion { key, version });
         }
-        Ok((Record::read(key, version, &mut r)?, version))
+        Ok((Record::read(key, version, value, &mut r)?, version))
     }
 
-    fn read(key: u32, version: u32, r: &mut Reader<'_>) -> Result<Record, DecodeError> {
+    fn read(key: u32, version: u32, value: &[u8], r: &mut Reader<'_>) -> Result<Record, DecodeError> {
         let record = match key {
             0 => return RegisterBroker::read(r, version).map(Record::RegisterBroker),
             3 => return Partition::read(r, version).map(Record::Partition),
@@ -312,7 +279,7 @@ impl Record {
             20 => Record::NoOp,
             24 => Record::EndTransaction,
             28 => Record::ClearElr { topic_name: r.string()? },
-            key => return Ok(Record::Other { key }),
+            key => return Carried::read(key, value, r).map(Record::Carried),
         };
         r.end_plain_struct()?;
         Ok(record)

@@ -20,11 +20,11 @@ struct Node {
 
 impl Node {
     async fn start(dir: &Path) -> anyhow::Result<Node> {
-        Node::start_as(dir, "1").await
+        Node::start_with(dir, &[]).await
     }
 
-    async fn start_as(dir: &Path, node_id: &str) -> anyhow::Result<Node> {
-        let config = Arc::new(Config::for_tests(dir, &[("node.id", node_id)]));
+    async fn start_with(dir: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Node> {
+        let config = Arc::new(Config::for_tests(dir, &[&[("node.id", "1")], settings].concat()));
         let logs = LogManager::open(LogManagerOptions {
             dirs: config.log_dirs.clone(),
             node_id: config.node_id,
@@ -87,7 +87,7 @@ fn what_was_committed_is_there_after_a_restart() {
             name: "retention.ms".to_owned(),
             value: Some("12345".to_owned()),
         };
-        node.metadata.alter_configs(vec![change]).await.unwrap();
+        node.metadata.alter_configs(|_| (vec![change], ())).await.unwrap();
         assert_eq!(node.logs.get("kept", 0).unwrap().config().retention_ms, 12345);
         assert_eq!(node.metadata.next_producer_id().await, Ok(0));
         assert_eq!(node.metadata.next_producer_id().await, Ok(1));
@@ -157,6 +157,89 @@ fn a_change_is_finished_when_the_one_who_asked_has_gone() {
     });
 }
 
+#[test]
+fn each_of_many_changes_at_once_starts_from_the_outcome_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let node = Node::start(dir.path()).await.unwrap();
+        node.create("topic", 1).await;
+        let flush_ms = |image: &Image| {
+            image
+                .config_overrides(TOPIC_RESOURCE, "topic")
+                .map_or(0, |overrides| overrides["flush.ms"].parse().unwrap())
+        };
+        let one_more = || {
+            node.metadata.alter_configs(move |image| {
+                let change = ConfigChange {
+                    resource_type: TOPIC_RESOURCE,
+                    resource_name: "topic".to_owned(),
+                    name: "flush.ms".to_owned(),
+                    value: Some((flush_ms(image) + 1).to_string()),
+                };
+                (vec![change], ())
+            })
+        };
+        let (first, second, third) = tokio::join!(one_more(), one_more(), one_more());
+        assert_eq!((first, second, third), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(flush_ms(&node.metadata.image()), 3);
+    });
+}
+
+/// End offsets of the snapshots.
+fn snapshots(dir: &Path) -> Vec<i64> {
+    let names = std::fs::read_dir(dir.join("__cluster_metadata-0")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut end_offsets: Vec<i64> = names.filter_map(|name| Some(snapshot::parse_file_name(&name)?.0)).collect();
+    end_offsets.sort_unstable();
+    end_offsets
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_what_is_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("metadata.log.max.record.bytes.between.snapshots", "2000"), ("metadata.max.retention.bytes", "0")];
+    run(async {
+        let mut node = Node::start_with(dir.path(), &settings).await.unwrap();
+        let mut kept = Vec::new();
+        let mut begins = 0;
+        for round in 0..4 {
+            for n in 10..30 {
+                let name = format!("topic-{round}-{n}");
+                let id = node.create(&name, 1).await;
+                if n % 3 == 0 { node.delete(id).await } else { kept.push(name) }
+            }
+            let log = node.logs.get(log::TOPIC, 0).unwrap();
+            assert!(log.log_start_offset() > begins, "it goes on at every start");
+            begins = log.log_start_offset();
+            assert_eq!(snapshots(dir.path()), [begins]);
+            if round % 2 == 0 {
+                drop((node, log))
+            } else {
+                node.stop().await
+            }
+            node = Node::start_with(dir.path(), &settings).await.unwrap();
+            assert!(node.metadata.image().topics().map(|topic| &*topic.name).eq(&kept));
+        }
+    });
+}
+
+#[test]
+fn a_snapshot_is_made_in_time_if_there_is_something_new() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let settings = [("metadata.log.max.snapshot.interval.ms", "100")];
+        let node = Node::start_with(dir.path(), &settings).await.unwrap();
+        node.create("topic", 1).await;
+        for _ in 0..2 {
+            tokio::time::sleep(std::time::Duration::from_millis(110)).await;
+            node.metadata.tick().await;
+            let all = node.logs.get(log::TOPIC, 0).unwrap().log_end_offset();
+            assert_eq!(snapshots(dir.path()).last(), Some(&all));
+        }
+        assert_eq!(snapshots(dir.path()).len(), 1);
+    });
+}
+
 /// A directory as Apache Kafka 4.3.1 left it, without the topics' own logs.
 fn kafka_directory(dir: &Path) {
     let partition = dir.join("__cluster_metadata-0");
@@ -196,7 +279,7 @@ fn a_node_that_is_not_the_only_voter_does_not_decide_alone() {
     let meta = "version=1\nnode.id=7\ncluster.id=AAAAAAAAAAAAAAAAAAAABQ\ndirectory.id=xJpAtXhAS0O2caCOiPPdRg\n";
     std::fs::write(dir.path().join("meta.properties"), meta).unwrap();
     run(async {
-        let error = Node::start_as(dir.path(), "7").await.err().unwrap();
+        let error = Node::start_with(dir.path(), &[("node.id", "7")]).await.err().unwrap();
         assert!(error.to_string().contains("not the only voter"), "{error}");
     });
 }

@@ -16,7 +16,7 @@ const KAFKA_LOG: &[u8] = include_bytes!("../../tests/fixtures/metadata/kafka-4.3
 const KAFKA_SNAPSHOT: &[u8] = include_bytes!("../../tests/fixtures/metadata/kafka-4.3.1.checkpoint");
 const NODE: i32 = 1;
 
-fn entries(content: &[u8]) -> Vec<(i64, Entry)> {
+pub(super) fn entries(content: &[u8]) -> Vec<(i64, Entry)> {
     let mut entries = Vec::new();
     let end = visit_batches(content, 0, &mut |offset, entry| {
         entries.push((offset, entry));
@@ -26,7 +26,7 @@ fn entries(content: &[u8]) -> Vec<(i64, Entry)> {
     entries
 }
 
-fn replayed(entries: impl IntoIterator<Item = (i64, Entry)>) -> Image {
+pub(super) fn replayed(entries: impl IntoIterator<Item = (i64, Entry)>) -> Image {
     let mut delta = Delta::new(&Image::new("cluster", NODE));
     for (_, entry) in entries {
         if let Entry::Data(record) = entry {
@@ -36,16 +36,16 @@ fn replayed(entries: impl IntoIterator<Item = (i64, Entry)>) -> Image {
     delta.finish().unwrap().0
 }
 
-fn apply(image: &Image, records: Vec<Record>) -> (Image, Changes) {
+pub(super) fn apply(image: &Image, records: Vec<Record>) -> (Image, Changes) {
     let mut delta = Delta::new(image);
     records.into_iter().for_each(|record| delta.apply(record).unwrap());
     delta.finish().unwrap()
 }
 
-/// Keys and values of all records of the fixture, control records or not.
-fn raw_records(control: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// Keys and values of all records, control records or not.
+pub(super) fn raw_records(content: &[u8], control: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut raw = Vec::new();
-    for item in batch::batches(KAFKA_LOG) {
+    for item in batch::batches(content) {
         let (_, header, bytes) = item.unwrap();
         let records = batch::records_bytes(bytes, 1 << 20).unwrap();
         for record in batch::records(&header, &records).filter(|_| header.is_control() == control) {
@@ -60,26 +60,22 @@ fn raw_records(control: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn records_are_encoded_as_kafka_does() {
     let levels = replayed(entries(KAFKA_LOG)).write_levels();
     let mut keys = HashSet::new();
-    for (_, value) in raw_records(false) {
+    for (_, value) in raw_records(KAFKA_LOG, false) {
         let (record, version) = Record::decode(&value).unwrap();
-        if let Record::Other { key } = record {
-            assert_eq!(key, 27, "only the controller's registration has no meaning here");
-            continue;
-        }
         assert_eq!(record.encode(version), value, "{record:?}");
         assert_eq!(record.version(levels), version, "{record:?}");
         keys.insert(record.key());
     }
-    assert_eq!(keys, HashSet::from([0, 2, 3, 4, 5, 9, 12, 15, 17, 20, 23, 24]));
+    assert_eq!(keys, HashSet::from([0, 2, 3, 4, 5, 9, 12, 15, 17, 20, 23, 24, 27]));
 }
 
 #[test]
 fn control_records_are_encoded_as_kafka_does() {
-    let raw = raw_records(true);
+    let raw = raw_records(KAFKA_LOG, true);
     let [leader_change, kraft_version, voters, ..] = &raw[..] else { panic!("{raw:?}") };
     assert_eq!(control::leader_change(NODE), *leader_change);
     assert_eq!(control::kraft_version(1), *kraft_version);
-    let Ok(ControlRecord::Voters(ids)) = control::decode(Some(&voters.0), Some(&voters.1)) else { panic!() };
+    let Ok(ControlRecord::Voters(ids, _)) = control::decode(Some(&voters.0), Some(&voters.1)) else { panic!() };
     let endpoint = ("CONTROLLER".to_owned(), "127.0.0.1".to_owned(), 19392);
     assert_eq!(control::voters(ids[0], &endpoint), *voters);
     assert_eq!(ids[0].id, NODE);
@@ -111,10 +107,10 @@ fn what_is_not_a_record_is_an_error() {
     assert_eq!(Record::decode(&[1, 29, 0]), Err(DecodeError::UnknownKey(29)));
     assert_eq!(Record::decode(&[1, 2, 1]), Err(DecodeError::UnknownVersion { key: 2, version: 1 }));
     assert_eq!(Record::decode(&[2, 2, 0]), Err(DecodeError::Frame(2)));
-    for (_, value) in raw_records(false) {
+    for (_, value) in raw_records(KAFKA_LOG, false) {
         let (record, _) = Record::decode(&value).unwrap();
         let cut = &value[..value.len() - 1];
-        assert!(Record::decode(cut).is_err() || matches!(record, Record::Other { .. }), "{record:?}");
+        assert!(Record::decode(cut).is_err() || matches!(record, Record::Carried(_)), "{record:?}");
     }
 }
 
@@ -156,7 +152,7 @@ fn kafkas_snapshot_replays() {
     let entries = entries(KAFKA_SNAPSHOT);
     assert_eq!(entries.first().unwrap().1, Entry::Control(ControlRecord::SnapshotHeader));
     assert_eq!(entries.last().unwrap().1, Entry::Control(ControlRecord::SnapshotFooter));
-    assert!(entries.iter().any(|(_, e)| matches!(e, Entry::Control(ControlRecord::Voters(v)) if v[0].id == NODE)));
+    assert!(entries.iter().any(|(_, e)| matches!(e, Entry::Control(ControlRecord::Voters(v, _)) if v[0].id == NODE)));
 }
 
 #[test]
@@ -258,7 +254,7 @@ pub(crate) fn add_topics(image: &Image, topics: &[(&str, i32)]) -> Image {
     image
 }
 
-fn topic_records(n: u128) -> Vec<Record> {
+pub(super) fn topic_records(n: u128) -> Vec<Record> {
     let image = new_cluster();
     let topic = CreatableTopic::default()
         .with_name(kafka_protocol::protocol::StrBytes::from_string(format!("topic-{n}")).into())

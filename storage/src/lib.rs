@@ -18,6 +18,7 @@ pub mod segment;
 pub mod time_index;
 pub mod txn_index;
 pub mod validate;
+pub mod verify;
 
 mod error;
 #[cfg(test)]

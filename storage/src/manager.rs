@@ -270,6 +270,8 @@ impl LogManager {
                 failed = Some(error);
             }
         }
+        // Apache Kafka would open what is left of them as logs, and find them cut short.
+        self.remove_doomed(i64::MAX);
         self.write_checkpoints()?;
         if let Some(error) = failed {
             return Err(error);

@@ -51,6 +51,11 @@ impl OffsetIndex {
         self.entries.get(before).map(|(relative, _)| self.base_offset + i64::from(*relative))
     }
 
+    /// (offset, position)
+    pub fn iter(&self) -> impl Iterator<Item = (i64, u32)> {
+        self.entries.iter().map(|(relative, position)| (self.base_offset + i64::from(*relative), *position))
+    }
+
     pub fn entries(&self) -> usize {
         self.entries.len()
     }

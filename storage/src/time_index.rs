@@ -43,6 +43,11 @@ impl TimeIndex {
         (timestamp, self.base_offset + i64::from(relative))
     }
 
+    /// (timestamp, offset)
+    pub fn iter(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.entries.iter().map(|entry| self.absolute(*entry))
+    }
+
     pub fn entries(&self) -> usize {
         self.entries.len()
     }

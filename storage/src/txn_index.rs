@@ -2,7 +2,7 @@
 //! TransactionIndex). Entries of 34 bytes in the order of their markers; the file exists only if there are any.
 
 /// Version, producer id, first offset, last offset, last stable offset.
-const ENTRY_BYTES: usize = 34;
+pub const ENTRY_BYTES: usize = 34;
 const VERSION: i16 = 0;
 
 /// One aborted transaction of one producer on one partition.
