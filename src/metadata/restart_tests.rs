@@ -32,6 +32,7 @@ impl Node {
             defaults: config.log_config(&BTreeMap::new()),
             tail_bytes: 64 << 20,
             producer_id_expiration_ms: 1000,
+            recovery_threads: 2,
             retention_check_interval_ms: 1000,
             now_ms: 0,
             io: Some(Io::plain()),
