@@ -20,11 +20,11 @@ struct Node {
 
 impl Node {
     async fn start(dir: &Path) -> anyhow::Result<Node> {
-        Node::start_as(dir, "1").await
+        Node::start_with(dir, &[("node.id", "1")]).await
     }
 
-    async fn start_as(dir: &Path, node_id: &str) -> anyhow::Result<Node> {
-        let config = Arc::new(Config::for_tests(dir, &[("node.id", node_id)]));
+    async fn start_with(dir: &Path, overrides: &[(&str, &str)]) -> anyhow::Result<Node> {
+        let config = Arc::new(Config::for_tests(dir, overrides));
         let logs = LogManager::open(LogManagerOptions {
             dirs: config.log_dirs.clone(),
             node_id: config.node_id,
@@ -105,6 +105,47 @@ fn what_was_committed_is_there_after_a_restart() {
         assert_eq!(node.metadata.next_producer_id().await, Ok(1000), "ids are not given out again");
         assert_eq!(image.offset() + 2, node.logs.get(log::TOPIC, 0).unwrap().log_end_offset());
         node.stop().await;
+    });
+}
+
+#[test]
+fn partitions_of_a_directory_that_cannot_be_used_are_storage_errors_until_it_is_back() {
+    let base = tempfile::tempdir().unwrap();
+    let [a, b, away] = ["a", "b", "away"].map(|name| base.path().join(name));
+    let dirs = format!("{},{}", a.display(), b.display());
+    let overrides = [("log.dirs", &*dirs)];
+    let start = || Node::start_with(&a, &overrides);
+    run(async {
+        let node = start().await.unwrap();
+        let id = node.create("t", 4).await;
+        let is_in_b = |node: &Node, index| node.logs.get("t", index).is_some_and(|log| log.dir().starts_with(&b));
+        let in_b = [0, 1, 2, 3].map(|index| is_in_b(&node, index));
+        assert!(in_b.contains(&true) && in_b.contains(&false));
+        node.stop().await;
+
+        std::fs::rename(&b, &away).unwrap();
+        std::fs::write(&b, "not a directory").unwrap();
+        let node = start().await.unwrap();
+        let image = node.metadata.image();
+        for (index, in_b) in (0..).zip(in_b) {
+            let found = node.partitions.resolve(&image, crate::protocol::wire::TopicRef::Id(id), index).map(drop);
+            assert_eq!(found, if in_b { Err(ErrorCode::KafkaStorageError) } else { Ok(()) });
+        }
+        let new = node.create("new", 2).await;
+        assert!(node.partitions.get(new, 0).is_some() && node.partitions.get(new, 1).is_some());
+        node.stop().await;
+
+        std::fs::remove_file(&b).unwrap();
+        std::fs::rename(&away, &b).unwrap();
+        let node = start().await.unwrap();
+        assert_eq!([0, 1, 2, 3].map(|index| is_in_b(&node, index)), in_b);
+        assert!((0..4).all(|index| node.partitions.get(id, index).is_some()));
+        node.stop().await;
+
+        std::fs::remove_dir_all(&a).unwrap();
+        std::fs::write(&a, "not a directory").unwrap();
+        let error = format!("{:#}", start().await.err().unwrap());
+        assert!(error.contains("__cluster_metadata-0 is in none of the log directories"), "{error}");
     });
 }
 
@@ -197,7 +238,7 @@ fn a_node_that_is_not_the_only_voter_does_not_decide_alone() {
     let meta = "version=1\nnode.id=7\ncluster.id=AAAAAAAAAAAAAAAAAAAABQ\ndirectory.id=xJpAtXhAS0O2caCOiPPdRg\n";
     std::fs::write(dir.path().join("meta.properties"), meta).unwrap();
     run(async {
-        let error = Node::start_as(dir.path(), "7").await.err().unwrap();
+        let error = Node::start_with(dir.path(), &[("node.id", "7")]).await.err().unwrap();
         assert!(error.to_string().contains("not the only voter"), "{error}");
     });
 }
