@@ -53,7 +53,10 @@ impl KafkaCode for SequenceError {
 
 impl KafkaCode for ottla_storage::Error {
     fn kafka_code(&self) -> ErrorCode {
-        ErrorCode::KafkaStorageError
+        match self {
+            ottla_storage::Error::Corrupt { .. } => ErrorCode::CorruptMessage,
+            _ => ErrorCode::KafkaStorageError,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::error::ErrorCode;
-use crate::metadata::{Image, TopicImage};
+use crate::metadata::{Image, PartitionImage, TopicImage};
 use crate::protocol::wire::TopicRef;
 
 pub use waiters::{ParkedFetch, Waiter, Waiters};
@@ -98,8 +98,8 @@ impl Partition {
 pub struct Partitions {
     logs: Arc<LogManager>,
     clock: Clock,
-    // Index = partition, as in the image.
-    by_topic: RwLock<HashMap<Uuid, Vec<Arc<Partition>>>>,
+    // Index = partition, as in the image. None: its log is in a directory that could not be used at start.
+    by_topic: RwLock<HashMap<Uuid, Vec<Option<Arc<Partition>>>>>,
 }
 
 impl Partitions {
@@ -108,6 +108,10 @@ impl Partitions {
     }
 
     pub fn get(&self, topic_id: Uuid, index: i32) -> Option<Arc<Partition>> {
+        self.slot(topic_id, index).flatten()
+    }
+
+    fn slot(&self, topic_id: Uuid, index: i32) -> Option<Option<Arc<Partition>>> {
         let index = usize::try_from(index).ok()?;
         self.by_topic.read().get(&topic_id)?.get(index).cloned()
     }
@@ -121,7 +125,8 @@ impl Partitions {
         if !usize::try_from(index).is_ok_and(|index| index < topic.partitions.len()) {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
-        self.get(topic.id, index).ok_or(ErrorCode::NotLeaderOrFollower)
+        let slot = self.slot(topic.id, index).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        slot.ok_or(ErrorCode::KafkaStorageError)
     }
 
     /// Called by metadata when records are applied, before the image is published: makes (or finds) the logs of
@@ -130,11 +135,16 @@ impl Partitions {
     pub fn create(&self, topic: &TopicImage, first_new: i32, config: &LogConfig) -> ottla_storage::Result<()> {
         let known = self.by_topic.read().get(&topic.id).cloned().unwrap_or_default();
         for (partition, image) in known.iter().zip(&topic.partitions) {
-            partition.set_leader_epoch(image.leader_epoch);
+            partition.iter().for_each(|partition| partition.set_leader_epoch(image.leader_epoch));
         }
         let mut partitions = known;
         debug_assert!(partitions.len() >= first_new as usize, "partitions are added in order");
         for index in partitions.len()..topic.partitions.len() {
+            if self.is_offline(&topic.partitions[index]) {
+                tracing::error!(topic = &*topic.name, partition = index, "its log directory is offline");
+                partitions.push(None);
+                continue;
+            }
             let index = index as i32;
             let log = match self.logs.get(&topic.name, index) {
                 Some(log) => {
@@ -143,17 +153,24 @@ impl Partitions {
                 }
                 None => self.logs.create(&topic.name, index, Some(topic.id), config.clone(), self.clock.now_ms())?,
             };
-            partitions.push(Arc::new(Partition::new(topic, index, log)));
+            partitions.push(Some(Arc::new(Partition::new(topic, index, log))));
         }
         self.by_topic.write().insert(topic.id, partitions);
         Ok(())
+    }
+
+    /// Its log is in a directory that cannot be used: made anew elsewhere it would be empty.
+    fn is_offline(&self, partition: &PartitionImage) -> bool {
+        let replicas = partition.replicas.iter().zip(&partition.directories);
+        let mut here = replicas.filter(|(id, _)| **id == self.logs.node_id());
+        here.any(|(_, directory)| self.logs.is_dir_offline(*directory))
     }
 
     /// Deletes the topic's logs; waiting fetches and produces are woken with UNKNOWN_TOPIC_OR_PARTITION.
     pub fn delete(&self, topic_id: Uuid) -> ottla_storage::Result<()> {
         let removed = self.by_topic.write().remove(&topic_id).unwrap_or_default();
         let mut result = Ok(());
-        for partition in removed {
+        for partition in removed.into_iter().flatten() {
             partition.deleted.store(true, Ordering::Release);
             // One directory that cannot be renamed must not keep the others.
             result = result.and(self.logs.delete(&partition.topic, partition.index, self.clock.now_ms()));
@@ -164,7 +181,7 @@ impl Partitions {
 
     pub fn update_config(&self, topic_id: Uuid, config: &LogConfig) {
         let partitions = self.by_topic.read().get(&topic_id).cloned().unwrap_or_default();
-        for partition in partitions {
+        for partition in partitions.into_iter().flatten() {
             partition.log.update_config(config.clone());
         }
     }

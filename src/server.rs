@@ -68,6 +68,7 @@ fn log_options(config: &Config, now_ms: i64) -> LogManagerOptions {
         defaults: config.log_config(&BTreeMap::new()),
         tail_bytes: TAIL_BYTES,
         producer_id_expiration_ms: config.producer_id_expiration_ms,
+        recovery_threads: config.num_recovery_threads_per_data_dir as usize,
         retention_check_interval_ms: config.log_retention_check_interval_ms as i64,
         now_ms,
         io: None,

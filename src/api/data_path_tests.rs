@@ -55,6 +55,7 @@ fn with_broker<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
             defaults: config.log_config(&BTreeMap::new()),
             tail_bytes: 64 << 20,
             producer_id_expiration_ms: config.producer_id_expiration_ms,
+            recovery_threads: 2,
             retention_check_interval_ms: 300_000,
             now_ms: Clock.now_ms(),
             io: Some(Io::plain()),

@@ -31,6 +31,7 @@ fn with_groups<F: Future<Output = ()>>(dir: &std::path::Path, test: impl FnOnce(
             tail_bytes: 64 << 20,
             producer_id_expiration_ms: config.producer_id_expiration_ms,
             retention_check_interval_ms: 300_000,
+            recovery_threads: 1,
             now_ms: Clock.now_ms(),
             io: Some(Io::plain()),
         })

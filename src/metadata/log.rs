@@ -68,6 +68,7 @@ impl MetadataLog {
                 log.update_config(log_config);
                 log
             }
+            None if logs.has_offline_dirs() => bail!("{TOPIC}-0 is in none of the log directories that can be used"),
             None => logs.create(TOPIC, 0, Some(TOPIC_ID), log_config, now_ms)?,
         };
         Ok(MetadataLog {

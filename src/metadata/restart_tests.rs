@@ -32,6 +32,7 @@ impl Node {
             defaults: config.log_config(&BTreeMap::new()),
             tail_bytes: 64 << 20,
             producer_id_expiration_ms: 1000,
+            recovery_threads: 2,
             retention_check_interval_ms: 1000,
             now_ms: 0,
             io: Some(Io::plain()),
@@ -104,6 +105,47 @@ fn what_was_committed_is_there_after_a_restart() {
         assert_eq!(node.metadata.next_producer_id().await, Ok(1000), "ids are not given out again");
         assert_eq!(image.offset() + 2, node.logs.get(log::TOPIC, 0).unwrap().log_end_offset());
         node.stop().await;
+    });
+}
+
+#[test]
+fn partitions_of_a_directory_that_cannot_be_used_are_storage_errors_until_it_is_back() {
+    let base = tempfile::tempdir().unwrap();
+    let [a, b, away] = ["a", "b", "away"].map(|name| base.path().join(name));
+    let dirs = format!("{},{}", a.display(), b.display());
+    let overrides = [("log.dirs", &*dirs)];
+    let start = || Node::start_with(&a, &overrides);
+    run(async {
+        let node = start().await.unwrap();
+        let id = node.create("t", 4).await;
+        let is_in_b = |node: &Node, index| node.logs.get("t", index).is_some_and(|log| log.dir().starts_with(&b));
+        let in_b = [0, 1, 2, 3].map(|index| is_in_b(&node, index));
+        assert!(in_b.contains(&true) && in_b.contains(&false));
+        node.stop().await;
+
+        std::fs::rename(&b, &away).unwrap();
+        std::fs::write(&b, "not a directory").unwrap();
+        let node = start().await.unwrap();
+        let image = node.metadata.image();
+        for (index, in_b) in (0..).zip(in_b) {
+            let found = node.partitions.resolve(&image, crate::protocol::wire::TopicRef::Id(id), index).map(drop);
+            assert_eq!(found, if in_b { Err(ErrorCode::KafkaStorageError) } else { Ok(()) });
+        }
+        let new = node.create("new", 2).await;
+        assert!(node.partitions.get(new, 0).is_some() && node.partitions.get(new, 1).is_some());
+        node.stop().await;
+
+        std::fs::remove_file(&b).unwrap();
+        std::fs::rename(&away, &b).unwrap();
+        let node = start().await.unwrap();
+        assert_eq!([0, 1, 2, 3].map(|index| is_in_b(&node, index)), in_b);
+        assert!((0..4).all(|index| node.partitions.get(id, index).is_some()));
+        node.stop().await;
+
+        std::fs::remove_dir_all(&a).unwrap();
+        std::fs::write(&a, "not a directory").unwrap();
+        let error = format!("{:#}", start().await.err().unwrap());
+        assert!(error.contains("__cluster_metadata-0 is in none of the log directories"), "{error}");
     });
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
+use uuid::Uuid;
 
 use crate::io::Io;
 use crate::{Error, Result};
@@ -41,6 +42,9 @@ impl Drop for DirLock {
 /// Creates the directory if need be; `Error::Locked` if another process has it.
 pub fn lock(io: &Io, dir: &Path) -> Result<DirLock> {
     io.create_dir_all(dir)?;
+    if io.is_simulated() {
+        return Ok(DirLock { file: None, id: (0, 0) });
+    }
     let path = dir.join(LOCK_FILE);
     let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     let mut held = HELD.lock();
@@ -99,15 +103,15 @@ pub fn rename_for_delete(io: &Io, partition_dir: &Path) -> Result<PathBuf> {
     let (Some((topic, partition)), Some(parent)) = (name, partition_dir.parent()) else {
         return Err(Error::corrupt(partition_dir, "not a partition's directory"));
     };
-    let renamed = parent.join(delete_name(topic, partition));
+    let renamed = parent.join(delete_name(topic, partition, io.unique_id()));
     io.rename(partition_dir, &renamed)?;
     io.sync_dir(parent)?;
     Ok(renamed)
 }
 
 /// A long topic is cut, so that the name stays one.
-fn delete_name(topic: &str, partition: i32) -> String {
-    let suffix = format!("-{partition}.{}-delete", uuid::Uuid::new_v4().simple());
+fn delete_name(topic: &str, partition: i32, unique: Uuid) -> String {
+    let suffix = format!("-{partition}.{}-delete", unique.simple());
     let cut = topic.floor_char_boundary(MAX_NAME_BYTES - suffix.len());
     format!("{}{suffix}", &topic[..cut])
 }
@@ -133,11 +137,11 @@ mod tests {
 
     #[test]
     fn a_deleted_partitions_name_is_unique_and_never_too_long() {
-        let name = delete_name("a-b", 12);
+        let name = delete_name("a-b", 12, Uuid::new_v4());
         let unique = name.strip_prefix("a-b-12.").and_then(|rest| rest.strip_suffix("-delete")).unwrap();
         assert!(unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_ne!(name, delete_name("a-b", 12));
-        assert_eq!(delete_name(&"t".repeat(249), 12).len(), MAX_NAME_BYTES);
+        assert_ne!(name, delete_name("a-b", 12, Uuid::new_v4()));
+        assert_eq!(delete_name(&"t".repeat(249), 12, Uuid::new_v4()).len(), MAX_NAME_BYTES);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! All the logs of one process: log directories, their locks and checkpoints, opening, creating, deleting, periodic
 //! work and the clean stop.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::checkpoint::{self, MetaProperties, Offsets};
 use crate::dirs::{self, DirLock};
 use crate::io::{ChunkPool, Io};
-use crate::log::{Doomed, Log, LogConfig, Shared, Tails};
+use crate::log::{DirHealth, Doomed, Log, LogConfig, Shared, Tails};
 use crate::recovery::{self, Known};
 use crate::{Error, Result};
 
@@ -20,7 +20,8 @@ use crate::{Error, Result};
 const POOL_KEEP_BYTES: usize = 8 << 20;
 /// Kafka's replica.high.watermark.checkpoint.interval.ms; recovery points and log start offsets go along.
 const CHECKPOINT_INTERVAL_MS: i64 = 5_000;
-const RECOVERY_THREADS: usize = 2;
+/// Kafka keeps the ids below for what is no directory: not assigned, lost, moving.
+const FIRST_DIRECTORY_ID: u128 = 100;
 
 #[derive(Clone, Debug)]
 pub struct LogManagerOptions {
@@ -32,6 +33,8 @@ pub struct LogManagerOptions {
     /// Bound of the memory of all tails together.
     pub tail_bytes: usize,
     pub producer_id_expiration_ms: i64,
+    /// num.recovery.threads.per.data.dir
+    pub recovery_threads: usize,
     /// log.retention.check.interval.ms
     pub retention_check_interval_ms: i64,
     pub now_ms: i64,
@@ -52,6 +55,7 @@ pub struct LogEntry {
 struct Dir {
     path: PathBuf,
     id: Uuid,
+    health: Arc<DirHealth>,
     _lock: DirLock,
 }
 
@@ -61,7 +65,8 @@ pub struct LogManager {
     cluster_id: String,
     dirs: Vec<Dir>,
     shared: Shared,
-    logs: RwLock<HashMap<(String, i32), LogEntry>>,
+    /// Ordered, so that periodic work takes them in the same order every time.
+    logs: RwLock<BTreeMap<(String, i32), LogEntry>>,
     doomed: Mutex<Vec<Doomed>>,
     written_checkpoints: Mutex<BTreeMap<PathBuf, Offsets>>,
     next_checkpoint_ms: AtomicI64,
@@ -73,24 +78,45 @@ impl LogManager {
     /// every log in them: nothing is scanned after a clean stop. Logs are opened with `options.defaults`; the caller
     /// sends each its real config before the first append. Blocking; runs before the runtimes serve.
     pub fn open(options: LogManagerOptions) -> Result<Arc<LogManager>> {
-        let first = options.dirs.first().expect("config gives at least one log directory");
-        Io::plain().create_dir_all(first)?;
-        let io = options.io.clone().unwrap_or_else(|| Io::probe(first));
-        let locks: Vec<DirLock> = options.dirs.iter().map(|dir| dirs::lock(&io, dir)).collect::<Result<_>>()?;
-        let (cluster_id, ids) = identify(&io, &options)?;
+        let io = match &options.io {
+            Some(io) => io.clone(),
+            None => {
+                let creatable = options.dirs.iter().find(|dir| Io::plain().create_dir_all(dir).is_ok());
+                Io::probe(creatable.unwrap_or_else(|| options.dirs.first().expect("at least one log directory")))
+            }
+        };
+        let usable = usable_dirs(&io, &options.dirs)?;
+        let (cluster_id, ids) = identify(&io, &options, &usable)?;
         let shared = Shared {
             io,
+            dir: Arc::default(),
             pool: ChunkPool::new(POOL_KEEP_BYTES),
             tail_bytes: options.tail_bytes,
             tails: Arc::new(Tails::default()),
         };
-        let mut logs = HashMap::new();
+        let mut logs = BTreeMap::new();
         let mut opened_dirs = Vec::new();
-        for ((path, lock), id) in options.dirs.iter().zip(locks).zip(ids) {
-            for entry in open_dir(&shared, path, &options)? {
-                logs.insert((entry.topic.clone(), entry.partition), entry);
+        let mut written_checkpoints = BTreeMap::new();
+        let mut offline = None;
+        for ((path, lock), id) in usable.into_iter().zip(ids) {
+            let health = Arc::<DirHealth>::default();
+            let of_dir = Shared { dir: health.clone(), ..shared.clone() };
+            match open_dir(&of_dir, &path, &options) {
+                Ok((entries, checkpoints)) => {
+                    logs.extend(entries.into_iter().map(|entry| ((entry.topic.clone(), entry.partition), entry)));
+                    written_checkpoints.extend(checkpoints);
+                }
+                Err(error @ Error::Io { .. }) => {
+                    tracing::error!(dir = %path.display(), %error, "the log directory is offline");
+                    health.fail();
+                    offline = Some(error);
+                }
+                Err(error) => return Err(error),
             }
-            opened_dirs.push(Dir { path: path.clone(), id, _lock: lock });
+            opened_dirs.push(Dir { path, id, health, _lock: lock });
+        }
+        if let Some(error) = offline.filter(|_| opened_dirs.iter().all(|dir| dir.health.has_failed())) {
+            return Err(error);
         }
         Ok(Arc::new(LogManager {
             cluster_id,
@@ -98,7 +124,7 @@ impl LogManager {
             shared,
             logs: RwLock::new(logs),
             doomed: Mutex::default(),
-            written_checkpoints: Mutex::default(),
+            written_checkpoints: Mutex::new(written_checkpoints),
             next_checkpoint_ms: AtomicI64::new(options.now_ms + CHECKPOINT_INTERVAL_MS),
             next_retention_ms: AtomicI64::new(options.now_ms + options.retention_check_interval_ms),
             options,
@@ -114,9 +140,27 @@ impl LogManager {
         &self.cluster_id
     }
 
-    /// (directory, its id), in the order of `dirs`.
+    /// (directory, its id), in the order of `dirs`, those that are offline left out.
     pub fn dirs(&self) -> Vec<(PathBuf, Uuid)> {
-        self.dirs.iter().map(|d| (d.path.clone(), d.id)).collect()
+        self.online_dirs().map(|d| (d.path.clone(), d.id)).collect()
+    }
+
+    fn online_dirs(&self) -> impl Iterator<Item = &Dir> {
+        self.dirs.iter().filter(|dir| !dir.health.has_failed())
+    }
+
+    /// Of the configured directories at least one cannot be used, now or since the start.
+    pub fn has_offline_dirs(&self) -> bool {
+        self.online_dirs().count() < self.options.dirs.len()
+    }
+
+    /// Whether the logs in the directory with that id are out of reach.
+    pub fn is_dir_offline(&self, id: Uuid) -> bool {
+        id.as_u128() >= FIRST_DIRECTORY_ID && self.has_offline_dirs() && !self.online_dirs().any(|dir| dir.id == id)
+    }
+
+    pub fn node_id(&self) -> i32 {
+        self.options.node_id
     }
 
     /// All logs, `__cluster_metadata-0` included.
@@ -142,7 +186,14 @@ impl LogManager {
         if let Some(entry) = self.logs.read().get(&key) {
             return Ok(entry.log.clone());
         }
-        let parent = &self.emptiest_dir().path;
+        // What the checkpoints say about a deleted log of that name must not be believed of this one after a crash.
+        if self.written_checkpoints.lock().values().any(|offsets| offsets.contains_key(&key)) {
+            self.write_checkpoints()?;
+        }
+        let Some(home) = self.emptiest_dir() else {
+            return Err(Error::Offline { path: self.dirs[0].path.clone() });
+        };
+        let parent = &home.path;
         let dir = dirs::partition_dir(parent, topic, partition);
         let io = &self.shared.io;
         io.create_dir_all(&dir)?;
@@ -152,7 +203,8 @@ impl LogManager {
         io.sync_dir(parent)?;
         let known = Known { clean: true, recovery_point: 0, log_start_offset: 0, ..self.known(now_ms) };
         let found = recovery::recover(io, &dir, &config, known)?;
-        let log = Log::new(&dir, self.shared.clone(), config, found, now_ms);
+        let shared = Shared { dir: home.health.clone(), ..self.shared.clone() };
+        let log = Log::new(&dir, shared, config, found, now_ms);
         let entry = LogEntry { topic: key.0.clone(), partition, topic_id, log: log.clone() };
         self.logs.write().insert(key, entry);
         Ok(log)
@@ -163,18 +215,17 @@ impl LogManager {
         Known { clean: true, recovery_point: 0, log_start_offset: 0, producer_id_expiration_ms, now_ms }
     }
 
-    fn emptiest_dir(&self) -> &Dir {
+    fn emptiest_dir(&self) -> Option<&Dir> {
         let logs = self.logs.read();
         let load = |dir: &&Dir| logs.values().filter(|e| e.log.dir().parent() == Some(&dir.path)).count();
-        if self.dirs.len() == 1 { &self.dirs[0] } else { self.dirs.iter().min_by_key(load).expect("at least one") }
+        let mut online = self.online_dirs();
+        if self.dirs.len() == 1 { online.next() } else { online.min_by_key(load) }
     }
 
     /// Renames to `-delete`; the files go after file.delete.delay.ms. Those who wait get `Error::Offline`.
     pub fn delete(&self, topic: &str, partition: i32, now_ms: i64) -> Result<()> {
         let Some(entry) = self.logs.write().remove(&(topic.to_string(), partition)) else { return Ok(()) };
-        entry.log.take_offline();
-        let _names = entry.log.names();
-        let renamed = dirs::rename_for_delete(&self.shared.io, entry.log.dir())?;
+        let renamed = entry.log.move_away(|| dirs::rename_for_delete(&self.shared.io, entry.log.dir()))?;
         let due_ms = now_ms + entry.log.config().file_delete_delay_ms;
         self.doomed.lock().push(Doomed { paths: vec![renamed], due_ms });
         Ok(())
@@ -193,7 +244,7 @@ impl LogManager {
         if retention {
             self.next_retention_ms.store(now_ms + self.options.retention_check_interval_ms, Ordering::Relaxed);
         }
-        for entry in self.logs() {
+        for entry in self.logs().into_iter().filter(|entry| !entry.log.is_dir_offline()) {
             if let Err(error) = self.tick_log(&entry.log, retention, now_ms).await {
                 tracing::error!(topic = entry.topic, partition = entry.partition, %error, "periodic work on a log failed");
             }
@@ -226,7 +277,8 @@ impl LogManager {
     fn remove_doomed(&self, now_ms: i64) {
         let due: Vec<Doomed> = self.doomed.lock().extract_if(.., |d| d.due_ms <= now_ms).collect();
         for path in due.iter().flat_map(|d| &d.paths) {
-            let removed = if path.is_dir() { self.io().remove_dir_all(path) } else { self.io().remove_file(path) };
+            let removed =
+                if self.io().is_dir(path) { self.io().remove_dir_all(path) } else { self.io().remove_file(path) };
             if let Err(error) = removed {
                 tracing::warn!(%error, "a deleted log could not be removed");
             }
@@ -246,7 +298,7 @@ impl LogManager {
         ];
         let entries = self.logs();
         let mut written = self.written_checkpoints.lock();
-        for dir in &self.dirs {
+        for dir in self.online_dirs() {
             for (name, value) in kinds {
                 let path = dir.path.join(name);
                 let here = entries.iter().filter(|e| e.log.dir().parent() == Some(&dir.path));
@@ -276,19 +328,39 @@ impl LogManager {
         if let Some(error) = failed {
             return Err(error);
         }
-        for dir in &self.dirs {
+        for dir in self.online_dirs() {
             dirs::write_clean_shutdown(self.io(), &dir.path, broker_epoch)?;
         }
         Ok(())
     }
 }
 
+/// Locks the directories; those that the system refuses to create, list or lock are left out, unless all are.
+fn usable_dirs(io: &Io, dirs: &[PathBuf]) -> Result<Vec<(PathBuf, DirLock)>> {
+    let mut usable = Vec::new();
+    let mut refused = None;
+    for dir in dirs {
+        match dirs::lock(io, dir).and_then(|lock| io.list(dir).map(|_| lock)) {
+            Ok(lock) => usable.push((dir.clone(), lock)),
+            Err(error @ Error::Io { .. }) => {
+                tracing::error!(dir = %dir.display(), %error, "the log directory is offline");
+                refused = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match refused {
+        Some(error) if usable.is_empty() => Err(error),
+        _ => Ok(usable),
+    }
+}
+
 /// The cluster id and the directories' ids; writes meta.properties where it is missing.
-fn identify(io: &Io, options: &LogManagerOptions) -> Result<(String, Vec<Uuid>)> {
+fn identify(io: &Io, options: &LogManagerOptions, usable: &[(PathBuf, DirLock)]) -> Result<(String, Vec<Uuid>)> {
     let found: Vec<Option<MetaProperties>> =
-        options.dirs.iter().map(|dir| checkpoint::read_meta_properties(io, dir)).collect::<Result<_>>()?;
+        usable.iter().map(|(dir, _)| checkpoint::read_meta_properties(io, dir)).collect::<Result<_>>()?;
     let mut cluster_id = options.cluster_id.clone();
-    for (dir, meta) in options.dirs.iter().zip(&found) {
+    for ((dir, _), meta) in usable.iter().zip(&found) {
         let Some(meta) = meta else { continue };
         let path = dir.join("meta.properties");
         let expected = cluster_id.get_or_insert_with(|| meta.cluster_id.clone());
@@ -302,7 +374,7 @@ fn identify(io: &Io, options: &LogManagerOptions) -> Result<(String, Vec<Uuid>)>
     }
     let cluster_id = cluster_id.unwrap_or_else(|| checkpoint::uuid_to_base64(checkpoint::random_uuid()));
     let mut ids = Vec::new();
-    for (dir, meta) in options.dirs.iter().zip(found) {
+    for ((dir, _), meta) in usable.iter().zip(found) {
         let meta = match meta {
             Some(meta) => meta,
             None => {
@@ -317,18 +389,24 @@ fn identify(io: &Io, options: &LogManagerOptions) -> Result<(String, Vec<Uuid>)>
     Ok((cluster_id, ids))
 }
 
-fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<Vec<LogEntry>> {
+/// What a checkpoint file says, by its path.
+type Checkpoints = BTreeMap<PathBuf, Offsets>;
+
+fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<(Vec<LogEntry>, Checkpoints)> {
     let io = &shared.io;
     let clean = dirs::take_clean_shutdown(io, dir)?;
-    let recovery_points = checkpoint::read_offsets(io, &dir.join(checkpoint::RECOVERY_POINT_FILE))?;
-    let log_starts = checkpoint::read_offsets(io, &dir.join(checkpoint::LOG_START_OFFSET_FILE))?;
-    let cleaned = checkpoint::read_offsets(io, &dir.join(checkpoint::CLEANER_OFFSET_FILE))?;
+    let [recovery_point_file, log_start_file, cleaner_file] =
+        [checkpoint::RECOVERY_POINT_FILE, checkpoint::LOG_START_OFFSET_FILE, checkpoint::CLEANER_OFFSET_FILE]
+            .map(|name| dir.join(name));
+    let recovery_points = checkpoint::read_offsets(io, &recovery_point_file)?;
+    let log_starts = checkpoint::read_offsets(io, &log_start_file)?;
+    let cleaned = checkpoint::read_offsets(io, &cleaner_file)?;
     let mut found = Vec::new();
     for name in io.list(dir)? {
         if name.ends_with("-delete") {
             io.remove_dir_all(&dir.join(&name))?;
         } else if let Some((topic, partition)) = dirs::parse_partition_dir(&name)
-            && dir.join(&name).is_dir()
+            && io.is_dir(&dir.join(&name))
         {
             found.push((topic.to_string(), partition));
         }
@@ -336,6 +414,11 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
     if !clean && !found.is_empty() {
         tracing::info!(dir = %dir.display(), logs = found.len(), "the last stop was not clean: recovering");
     }
+    if !clean {
+        // A log whose creation was cut off is used from now on.
+        io.sync_dir(dir)?;
+    }
+    let done = AtomicUsize::new(0);
     let open_one = |(topic, partition): &(String, i32)| -> Result<LogEntry> {
         let key = (topic.clone(), *partition);
         let path = dirs::partition_dir(dir, topic, *partition);
@@ -348,16 +431,39 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
         };
         let topic_id = checkpoint::read_partition_metadata(io, &path)?;
         let recovered = recovery::recover(io, &path, &options.defaults, known)?;
+        let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if recovered.scanned_bytes > 0 {
+            let (end, scanned_bytes) = (recovered.next_offset, recovered.scanned_bytes);
+            tracing::info!(log = %path.display(), end, scanned_bytes, "recovered, {so_far} of {} done", found.len());
+        }
         let log = Log::new(&path, shared.clone(), options.defaults.clone(), recovered, options.now_ms);
         log.set_cleaned_offset(cleaned.get(&key).copied());
         Ok(LogEntry { topic: key.0, partition: key.1, topic_id, log })
     };
-    let share = found.len().div_ceil(RECOVERY_THREADS).max(1);
+    let entries = open_all(&found, if io.is_simulated() { 1 } else { options.recovery_threads }, open_one)?;
+    let read = [(recovery_point_file, recovery_points), (log_start_file, log_starts), (cleaner_file, cleaned)];
+    Ok((entries, Checkpoints::from(read)))
+}
+
+/// Opens logs on several threads, each of which takes the next one when it is done with its last.
+fn open_all(
+    found: &[(String, i32)],
+    threads: usize,
+    open_one: impl Fn(&(String, i32)) -> Result<LogEntry> + Sync,
+) -> Result<Vec<LogEntry>> {
+    if threads <= 1 || found.len() <= 1 {
+        return found.iter().map(open_one).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut opened = Vec::new();
+        while let Some(name) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
+            opened.push(open_one(name)?);
+        }
+        Ok(opened)
+    };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = found
-            .chunks(share)
-            .map(|part| scope.spawn(|| part.iter().map(open_one).collect::<Result<Vec<_>>>()))
-            .collect();
+        let threads: Vec<_> = (0..threads.min(found.len())).map(|_| scope.spawn(work)).collect();
         let mut entries = Vec::new();
         for thread in threads {
             entries.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);

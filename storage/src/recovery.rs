@@ -2,11 +2,13 @@
 //! After a clean stop nothing is scanned; after a crash what lies past the recovery point is, and the log is cut after
 //! the last whole batch.
 
+mod aside;
 mod producers;
 
 use std::collections::VecDeque;
 use std::path::Path;
 
+use crate::Result;
 use crate::batch::{self, BatchHeader, HEADER_BYTES};
 use crate::compaction;
 use crate::epochs::{EPOCHS_FILE, Epochs};
@@ -15,9 +17,8 @@ use crate::log::{LogConfig, Recovered};
 use crate::offset_index::OffsetIndex;
 use crate::producers::Producers;
 use crate::scan::whole_header;
-use crate::segment::{Indexes, Segment, SegmentFiles, parse_file_name};
+use crate::segment::{Indexes, Segment, SegmentFiles, file_name, parse_file_name};
 use crate::time_index::TimeIndex;
-use crate::{Error, Result};
 
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -33,52 +34,89 @@ pub(crate) struct Known {
 
 pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> Result<Recovered> {
     compaction::swap::recover(io, dir)?;
-    let mut segments = find_segments(io, dir, known.now_ms)?;
-    let known = distrust_damage(&segments, known);
+    let names = io.list(dir)?;
+    let mut segments = find_segments(io, dir, &names, known.now_ms)?;
+    let damaged = damaged_index(&segments);
     let first = segments.front().map_or(0, |s| s.base_offset);
     let log_start_offset = known.log_start_offset.max(first);
     if segments.is_empty() {
-        let files = SegmentFiles::new(io.clone(), dir, log_start_offset);
-        segments.push_back(Segment::new(files, known.now_ms, 0));
+        segments.push_back(empty_segment(io, dir, log_start_offset, known.now_ms)?);
     }
     let mut epochs = read_epochs(io, dir)?;
+    let as_read = epochs.clone();
     let mut producers = Producers::new(known.producer_id_expiration_ms);
-    let (next_offset, changed) = match known.clean {
-        true => {
-            let opened = open_active(io, config, &mut segments)?;
+    let opened = if known.clean && damaged.is_none() { open_active(io, config, &mut segments)? } else { None };
+    let known = Known { clean: opened.is_some(), ..known };
+    let (mut next_offset, changed) = match opened {
+        Some(opened) => {
             producers::load(io, dir, &segments, opened.0, known, &mut producers)?;
             opened
         }
-        false => {
-            let first = first_to_scan(&segments, known.recovery_point);
+        None => {
+            let first = first_to_scan(&segments, &names, damaged.unwrap_or(i64::MAX).min(known.recovery_point));
             producers::load(io, dir, &segments, segments[first].base_offset, known, &mut producers)?;
-            let mut state = Scanned { epochs: &mut epochs, producers: &mut producers, now_ms: known.now_ms };
-            (recover_segments(config, &mut segments, first, &mut state)?, true)
+            let state = Scanned { epochs: &mut epochs, producers: &mut producers, known };
+            (recover_segments(io, dir, config, &mut segments, &names, first, state)?, true)
         }
     };
-    epochs.truncate_from_end(next_offset);
-    producers::remove_strays(io, dir, &segments, next_offset)?;
-    let recovery_point = next_offset;
-    Ok(Recovered { segments, log_start_offset, next_offset, recovery_point, producers, epochs, changed })
-}
-
-/// An unreadable index of aborted transactions is made again from the log, as after a crash.
-fn distrust_damage(segments: &VecDeque<Segment>, known: Known) -> Known {
-    for segment in segments.iter().filter(|s| s.aborted.is_none()) {
-        if let Err(error) = segment.files.read_aborted() {
-            tracing::warn!(%error, "the segment will be scanned");
-            return Known { clean: false, recovery_point: known.recovery_point.min(segment.base_offset), ..known };
-        }
+    let scanned_bytes = if known.clean { 0 } else { segments.iter().filter(|s| s.scanned).map(|s| s.size).sum() };
+    if next_offset < log_start_offset {
+        tracing::warn!(log = %dir.display(), end = next_offset, log_start_offset, "all that is left was deleted before");
+        segments.drain(..).try_for_each(|segment| segment.files.remove())?;
+        let snapshots = names.iter().filter(|name| parse_file_name(name, ".snapshot").is_some());
+        snapshots.map(|name| dir.join(name)).try_for_each(|path| io.remove_file(&path))?;
+        segments.push_back(empty_segment(io, dir, log_start_offset, known.now_ms)?);
+        producers = Producers::new(known.producer_id_expiration_ms);
+        next_offset = log_start_offset;
     }
-    known
+    for segment in segments.iter_mut().rev().skip(1) {
+        rebuild_indexes(io, config, segment, &names, known.clean)?;
+    }
+    epochs.truncate_from_end(next_offset);
+    epochs.truncate_from_start(segments[0].base_offset);
+    producers::remove_strays(io, dir, &segments, next_offset)?;
+    if !known.clean {
+        // What was removed must not come back after another crash, when the log has grown past it again.
+        io.sync_dir(dir)?;
+    }
+    Ok(Recovered {
+        segments,
+        log_start_offset,
+        next_offset,
+        recovery_point: next_offset,
+        producers,
+        epochs_changed: epochs != as_read,
+        epochs,
+        scanned_bytes,
+        changed,
+    })
 }
 
-/// The segments on disk, oldest first. Files that a deletion left are removed.
-fn find_segments(io: &Io, dir: &Path, now_ms: i64) -> Result<VecDeque<Segment>> {
+/// Its name alone says where the log begins: the file is there from the start, unless that is at 0.
+fn empty_segment(io: &Io, dir: &Path, base_offset: i64, now_ms: i64) -> Result<Segment> {
+    let segment = Segment::new(SegmentFiles::new(io.clone(), dir, base_offset), now_ms, 0);
+    if base_offset > 0 {
+        segment.files.writer()?;
+        segment.files.close();
+    }
+    Ok(segment)
+}
+
+/// The first segment whose index of aborted transactions is unreadable: it is made again from the log, as after a crash.
+fn damaged_index(segments: &VecDeque<Segment>) -> Option<i64> {
+    let mut in_files = segments.iter().filter(|segment| segment.aborted.is_none());
+    let damaged = in_files.find(|segment| {
+        let read = segment.files.read_aborted();
+        read.inspect_err(|error| tracing::warn!(%error, "the segment will be scanned")).is_err()
+    });
+    damaged.map(|segment| segment.base_offset)
+}
+
+/// The segments on disk, oldest first. Files that a deletion left or that were not finished are removed.
+fn find_segments(io: &Io, dir: &Path, names: &[String], now_ms: i64) -> Result<VecDeque<Segment>> {
     let mut segments = VecDeque::new();
-    let names = io.list(dir)?;
-    for name in &names {
-        if name.ends_with(".deleted") {
+    for name in names {
+        if [".deleted", "index.tmp"].iter().any(|suffix| name.ends_with(suffix)) {
             io.remove_file(&dir.join(name))?;
         } else if let Some(base_offset) = parse_file_name(name, ".log") {
             let files = SegmentFiles::new(io.clone(), dir, base_offset);
@@ -110,8 +148,9 @@ fn read_epochs(io: &Io, dir: &Path) -> Result<Epochs> {
 }
 
 /// After a clean stop: the active segment's indexes from their files, and the end of the log from the last index entry
-/// on. Returns the log end offset, and whether the index files are not what they should be.
-fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) -> Result<(i64, bool)> {
+/// on. Returns the log end offset, and whether the index files are not what they should be; None if the file says that
+/// the stop was not clean after all.
+fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) -> Result<Option<(i64, bool)>> {
     let active = segments.back_mut().expect("recover() makes one");
     if active.aborted.is_none() {
         active.aborted = Some(active.files.read_aborted()?);
@@ -119,11 +158,11 @@ fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) ->
     if active.size == 0 {
         active.indexes = Some(Indexes::new(active.base_offset));
         active.max_timestamp = Some((-1, active.base_offset));
-        return Ok((active.base_offset, false));
+        return Ok(Some((active.base_offset, false)));
     }
     let Some(indexes) = read_indexes(io, active)? else {
         tracing::warn!(segment = %active.files.path(".log").display(), "indexes missing or unreadable: rebuilt");
-        return Ok((scan_segment(active, config, None)?, true));
+        return Ok(Some((scan_segment(active, config, None)?, true)));
     };
     let last_entry = indexes.offsets.lookup(i64::MAX).1;
     active.max_timestamp = indexes.times.last().or(Some((-1, active.base_offset)));
@@ -136,11 +175,12 @@ fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) ->
         position += header.total_bytes() as u64;
     }
     if position != active.size {
-        let what = format!("no whole batch at position {position}, though the last stop was clean");
-        return Err(Error::corrupt(active.files.path(".log"), what));
+        let file = active.files.path(".log");
+        tracing::error!(file = %file.display(), position, "no whole batch here, though the last stop was clean");
+        return Ok(None);
     }
     active.files.close();
-    Ok((next_offset, false))
+    Ok(Some((next_offset, false)))
 }
 
 fn read_indexes(io: &Io, segment: &Segment) -> Result<Option<Indexes>> {
@@ -160,44 +200,92 @@ fn header_at(file: &File, position: u64, limit: u64) -> Result<Option<BatchHeade
     Ok(whole_header(&bytes, limit - position))
 }
 
+/// A rolled segment whose indexes are missing, or (looked at after a crash only) cannot be right, gets new ones.
+fn rebuild_indexes(io: &Io, config: &LogConfig, segment: &mut Segment, names: &[String], clean: bool) -> Result<()> {
+    if segment.size == 0 || segment.indexes.is_some() {
+        return Ok(());
+    }
+    let there = |suffix| names.binary_search(&file_name(segment.base_offset, suffix)).is_ok();
+    let sound = there(".index") && there(".timeindex") && (clean || read_indexes(io, segment)?.is_some());
+    if sound {
+        return Ok(());
+    }
+    let (path, size) = (segment.files.path(".log"), segment.size);
+    tracing::warn!(segment = %path.display(), "indexes missing or unreadable: rebuilt");
+    scan_segment(segment, config, None)?;
+    if segment.size < size {
+        tracing::error!(file = %path.display(), position = segment.size, "no batch can be read here and beyond");
+        segment.size = size;
+    }
+    write_rebuilt(segment)
+}
+
+fn write_rebuilt(segment: &mut Segment) -> Result<()> {
+    if let Some(content) = segment.index_bytes() {
+        segment.files.write_indexes(&content)?;
+        segment.indexes_are_written();
+    }
+    Ok(())
+}
+
 /// What a scan finds out besides the segment's own indexes.
 struct Scanned<'a> {
     epochs: &'a mut Epochs,
     /// As they were where the scan begins.
     producers: &'a mut Producers,
-    now_ms: i64,
+    known: Known,
 }
 
 impl Scanned<'_> {
     fn note(&mut self, segment: &mut Segment, header: &BatchHeader, batch: &[u8]) {
         self.epochs.assign(header.partition_leader_epoch, header.base_offset);
-        let aborted = producers::note(self.producers, header, batch, self.now_ms);
+        let aborted = producers::note(self.producers, header, batch, self.known.now_ms);
         segment.aborted.get_or_insert_default().extend(aborted);
+    }
+
+    /// Between two segments. Producers outlive what they wrote: of some whose batches compaction left out only the
+    /// snapshot knows, and where there is none it is made, before the segment goes.
+    fn meet_snapshot(&mut self, io: &Io, path: &Path) -> Result<()> {
+        match io.read_small(path)? {
+            Some(content) if self.producers.load_snapshot(&content, self.known.now_ms).is_ok() => Ok(()),
+            _ => io.write_atomic(path, &self.producers.to_snapshot()),
+        }
     }
 }
 
-/// The first segment that reaches past the recovery point.
-fn first_to_scan(segments: &VecDeque<Segment>, recovery_point: i64) -> usize {
-    let reaches = |next: &Segment| next.base_offset > recovery_point;
-    segments.iter().skip(1).position(reaches).unwrap_or(segments.len() - 1)
+/// Segments are completed in order, and the snapshot at the end of one is the last that is written.
+fn is_completed(names: &[String], end: i64) -> bool {
+    names.binary_search(&file_name(end, ".snapshot")).is_ok()
+}
+
+/// The first segment that reaches past the recovery point, or was not completed.
+fn first_to_scan(segments: &VecDeque<Segment>, names: &[String], recovery_point: i64) -> usize {
+    let ends = || segments.iter().skip(1).map(|segment| segment.base_offset);
+    let past = ends().position(|end| end > recovery_point).unwrap_or(segments.len() - 1);
+    let completed: Vec<bool> = ends().take(past).map(|end| is_completed(names, end)).collect();
+    completed.iter().rposition(|completed| *completed).map_or(0, |last| last + 1)
 }
 
 /// After a crash: scans the segments from the `first` on. Returns the log end offset.
 fn recover_segments(
+    io: &Io,
+    dir: &Path,
     config: &LogConfig,
     segments: &mut VecDeque<Segment>,
+    names: &[String],
     first: usize,
-    scanned: &mut Scanned<'_>,
+    mut scanned: Scanned<'_>,
 ) -> Result<i64> {
     let ends: Vec<i64> = segments.iter().skip(1).map(|s| s.base_offset).chain([i64::MAX]).collect();
     let mut next_offset = segments[first].base_offset;
     for i in first..segments.len() {
         let segment = &mut segments[i];
         let size = segment.size;
-        next_offset = scan_segment(segment, config, Some(scanned))?;
+        next_offset = scan_segment(segment, config, Some(&mut scanned))?;
         let cut = size - segment.size;
         if cut > 0 {
             let path = segment.files.path(".log");
+            aside::keep(io, &path, segment.size, next_offset)?;
             tracing::info!(file = %path.display(), end = next_offset, cut_bytes = cut, "cut after the last whole batch");
             segment.files.writer()?.truncate(segment.size)?;
         }
@@ -206,31 +294,40 @@ fn recover_segments(
             segment.files.writer()?.sync_data_blocking()?;
             segment.files.close();
         }
-        // A segment that was rolled but not yet cut ends in reserved space; one that ends early has lost batches.
-        if ends[i] != i64::MAX && next_offset < ends[i] && cut > 0 {
-            for lost in segments.drain(i + 1..) {
-                tracing::error!(file = %lost.files.path(".log").display(), "removed: it follows a cut segment");
-                lost.files.remove()?;
-            }
+        let end = ends[i];
+        if end == i64::MAX {
             break;
         }
-    }
-    for segment in segments.iter_mut().rev().skip(1) {
-        if let Some(content) = segment.index_bytes() {
-            segment.files.write_indexes(&content)?;
-            segment.indexes_are_written();
+        // A segment that was rolled but not yet cut ends in reserved space; one that ends early has lost batches, unless
+        // it was completed once, which its successor's snapshot tells, and compacted later.
+        if next_offset < end && (cut > 0 || !is_completed(names, end)) {
+            for lost in segments.drain(i + 1..) {
+                aside::keep_whole(io, &lost.files.path(".log"), lost.size)?;
+                lost.files.remove()?;
+            }
+            io.sync_dir(dir)?;
+            break;
         }
+        write_rebuilt(segment)?;
+        scanned.meet_snapshot(io, &dir.join(file_name(end, ".snapshot")))?;
     }
+    let active = segments.back_mut().expect("recover() makes one");
+    // They would be taken for whole if the segment were rolled and not completed.
+    io.remove_file(&active.files.path(".index"))?;
+    io.remove_file(&active.files.path(".timeindex"))?;
     Ok(next_offset)
 }
 
-/// Reads a segment from its start and checks every batch; rebuilds its indexes and timestamps (and with `scanned` all
-/// that batches say about the log), and sets its size to the end of the last whole batch. Returns the offset after it.
+/// Reads a segment from its start; rebuilds its indexes and timestamps, and sets its size to the end of the last whole
+/// batch. With `scanned`, also all that batches say about the log, and those that reach past the recovery point are
+/// checked. Returns the offset after the last.
 fn scan_segment(segment: &mut Segment, config: &LogConfig, mut scanned: Option<&mut Scanned<'_>>) -> Result<i64> {
+    let recovery_point = scanned.as_ref().map_or(i64::MAX, |scanned| scanned.known.recovery_point);
     let file_bytes = std::mem::take(&mut segment.size);
     let mut next_offset = segment.base_offset;
     segment.indexes = Some(Indexes::new(segment.base_offset));
     segment.max_timestamp = Some((-1, segment.base_offset));
+    segment.scanned = true;
     if scanned.is_some() {
         segment.aborted = Some(Vec::new());
     }
@@ -252,7 +349,8 @@ fn scan_segment(segment: &mut Segment, config: &LogConfig, mut scanned: Option<&
             else {
                 break;
             };
-            if header.base_offset < next_offset || batch::verify_crc(bytes).is_err() {
+            let unchecked = header.next_offset() <= recovery_point;
+            if header.base_offset < next_offset || !(unchecked || batch::verify_crc(bytes).is_ok()) {
                 return Ok(done(segment, next_offset));
             }
             if let Some(scanned) = scanned.as_deref_mut() {

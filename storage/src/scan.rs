@@ -23,15 +23,18 @@ impl Scan {
         Scan { file, position: from, limit, piece: Bytes::new(), piece_at: from }
     }
 
-    /// The next batch's position and header; None at the limit, or where no whole batch follows. That is corruption
-    /// below the high watermark, and the end of the log at recovery: the caller knows which.
+    /// The next batch's position and header; None at the limit. Everything below it is written: where no whole batch
+    /// follows the file is corrupt.
     pub async fn next(&mut self) -> Result<Option<(u64, BatchHeader)>> {
         let at = self.position;
-        if at + HEADER_BYTES as u64 > self.limit {
+        if at >= self.limit {
             return Ok(None);
         }
-        let bytes = self.bytes(at, HEADER_BYTES).await?;
-        let Some(header) = whole_header(&bytes, self.limit - at) else { return Ok(None) };
+        let head = HEADER_BYTES.min((self.limit - at) as usize);
+        let bytes = self.bytes(at, head).await?;
+        let Some(header) = whole_header(&bytes, self.limit - at) else {
+            return Err(Error::corrupt(self.file.path(), format!("no whole batch at position {at}")));
+        };
         self.position = at + header.total_bytes() as u64;
         Ok(Some((at, header)))
     }

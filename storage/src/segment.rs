@@ -141,17 +141,18 @@ impl SegmentFiles {
         self.cached_reader.lock().take();
     }
 
-    /// Replaces the index files. Those of offsets and times are not synced: they only make reads quick. Without the one
-    /// of aborted transactions their records would look committed.
+    /// Replaces the index files, of which there may be older ones from a clean stop. Durable, since nobody looks at them
+    /// again once the segment counts as complete.
     pub fn write_indexes(&self, content: &IndexBytes) -> Result<()> {
-        self.write_index(".index", &content.offsets)?;
-        self.write_index(".timeindex", &content.times)?;
+        self.io.replace(&self.path(".index"), &content.offsets)?;
+        self.io.replace(&self.path(".timeindex"), &content.times)?;
         let path = self.path(".txnindex");
         match content.aborted.as_deref() {
-            None => Ok(()),
-            Some([]) => self.io.remove_file(&path),
-            Some(aborted) => self.io.write_atomic(&path, aborted),
+            None => {}
+            Some([]) => self.io.remove_file(&path)?,
+            Some(aborted) => self.io.replace(&path, aborted)?,
         }
+        self.io.sync_dir(&self.dir)
     }
 
     /// Empty if there is no file.
@@ -159,12 +160,6 @@ impl SegmentFiles {
         let path = self.path(".txnindex");
         let bytes = self.io.read_small(&path)?.unwrap_or_default();
         txn_index::parse(&bytes).map_err(|what| Error::corrupt(path, what))
-    }
-
-    fn write_index(&self, suffix: &str, bytes: &[u8]) -> Result<()> {
-        let file = self.io.open(&self.path(suffix), OpenOptions { create: true, ..Default::default() })?;
-        file.truncate(0)?;
-        file.pwrite(bytes, 0)
     }
 
     pub fn remove(&self) -> Result<()> {
@@ -219,6 +214,8 @@ pub struct Segment {
     /// The first batch's max timestamp: rolling by time counts from it.
     rolling_timestamp: Option<i64>,
     created_ms: i64,
+    /// Recovery read all of it.
+    pub scanned: bool,
     /// Varies per segment between 0 and segment.jitter.ms, so that logs do not roll all at once.
     jitter_ms: i64,
     pub files: std::sync::Arc<SegmentFiles>,
@@ -235,6 +232,7 @@ impl Segment {
             max_timestamp: Some((-1, files.base_offset)),
             rolling_timestamp: None,
             created_ms,
+            scanned: false,
             jitter_ms,
             files: std::sync::Arc::new(files),
         }

@@ -65,7 +65,7 @@ fn headers(wire: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
     let mut wire = wire;
     let count = number(&mut wire);
     let header = |_| {
-        let name = bytes(&mut wire).map(|name| String::from_utf8(name).unwrap());
+        let name = bytes(&mut wire).map(|name| String::from_utf8_lossy(&name).into_owned());
         (name.unwrap(), bytes(&mut wire))
     };
     (0..count).map(header).collect()

@@ -22,23 +22,32 @@ fn options(dir: &Path, io: &Io, config: LogConfig) -> LogManagerOptions {
         defaults: config,
         tail_bytes: 64 << 20,
         producer_id_expiration_ms: 86_400_000,
+        recovery_threads: 2,
         retention_check_interval_ms: 300_000,
         now_ms: NOW_MS,
         io: Some(io.clone()),
     }
 }
 
-/// Runs `test` on a runtime with a ring, once for each backend, in a directory of its own.
-fn on_every_backend<F: Future<Output = ()>>(test: impl Fn(std::path::PathBuf, Io) -> F) {
+/// Each backend, with a directory of its own.
+fn backends() -> [(Io, tempfile::TempDir); 2] {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for io in [Io::probe(base), Io::plain()] {
-        let dir = tempfile::tempdir_in(base).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let local = tokio::task::LocalSet::new();
-        runtime.block_on(local.run_until(async {
-            let _ring = install_ring(&io).unwrap();
-            test(dir.path().to_path_buf(), io.clone()).await;
-        }));
+    [Io::probe(base), Io::plain()].map(|io| (io, tempfile::tempdir_in(base).unwrap()))
+}
+
+/// Runs `work` on a runtime with a ring. What other threads do for it has ended too when this returns.
+fn on_runtime(io: &Io, work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    runtime.block_on(local.run_until(async {
+        let _ring = install_ring(io).unwrap();
+        work.await;
+    }));
+}
+
+fn on_every_backend<F: Future<Output = ()>>(test: impl Fn(std::path::PathBuf, Io) -> F) {
+    for (io, dir) in backends() {
+        on_runtime(&io, test(dir.path().to_path_buf(), io.clone()));
     }
 }
 
@@ -191,19 +200,22 @@ fn after_a_clean_stop_the_log_goes_on_where_it_ended() {
 
 #[test]
 fn after_a_crash_all_that_was_written_is_there() {
-    on_every_backend(|dir, io| async move {
+    for (io, dir) in backends() {
+        let dir = dir.path().to_path_buf();
         for round in 0..4i64 {
-            let config = small_segments(20_000);
-            let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
-            let log = logs.create("t", 0, None, config, NOW_MS).unwrap();
-            assert_eq!(log.log_end_offset(), round * 21);
-            assert_eq!(consume(&log, 0).await.len() as i64, round * 21);
-            for i in 0..7 {
-                append_written(&log, &batch_of(3, 900, NOW_MS, i)).await;
-            }
-            assert!(!dir.join(".kafka_cleanshutdown").exists());
+            on_runtime(&io, async {
+                let config = small_segments(20_000);
+                let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
+                let log = logs.create("t", 0, None, config, NOW_MS).unwrap();
+                assert_eq!(log.log_end_offset(), round * 21);
+                assert_eq!(consume(&log, 0).await.len() as i64, round * 21);
+                for i in 0..7 {
+                    append_written(&log, &batch_of(3, 900, NOW_MS, i)).await;
+                }
+                assert!(!dir.join(".kafka_cleanshutdown").exists());
+            });
         }
-    });
+    }
 }
 
 #[test]
@@ -410,8 +422,12 @@ proptest! {
                             if clean {
                                 logs.close(1).await.unwrap();
                             }
+                            // A process that is gone does not go on completing segments.
+                            let gone = Arc::downgrade(&log);
                             drop((log, logs));
-                            tokio::task::yield_now().await;
+                            while gone.strong_count() > 0 {
+                                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                            }
                             logs = LogManager::open(bounded()).unwrap();
                             log = logs.get("t", 0).unwrap();
                             assert_eq!(log.log_end_offset(), end);

@@ -45,6 +45,7 @@ fn open(dir: &Path, config: &LogConfig) -> Arc<LogManager> {
         defaults: config.clone(),
         tail_bytes: 16 << 20,
         producer_id_expiration_ms: DAY_MS,
+        recovery_threads: 2,
         retention_check_interval_ms: 1000,
         now_ms: NOW_MS,
         io: Some(Io::plain()),

@@ -351,6 +351,18 @@ pub(super) fn pwritev(fd: BorrowedFd<'_>, parts: &[Part], skip: usize, pos: u64)
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
+/// The bytes of `parts` without their first `skip`, as a disk would take them at this moment.
+#[cfg(any(test, feature = "sim"))]
+pub(super) fn copied(parts: &[Part], skip: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        // SAFETY: a part keeps its memory alive, and mapped memory is initialised. Whoever simulates a disk does so on
+        // one thread: nobody appends to a chunk, nor does the slice live, while this copies.
+        bytes.extend_from_slice(unsafe { slice::from_raw_parts(part.as_ptr(), part.len()) });
+    }
+    bytes.split_off(skip)
+}
+
 /// Memory of its own for one read: first the kernel's, then, frozen, the reader's.
 #[derive(Debug)]
 pub(super) struct Buffer {

@@ -2,24 +2,31 @@
 //! Policy (which file, when, in what order) lives above; system calls live below.
 
 mod chunk;
+mod handle;
 mod op;
 mod plain;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod uring;
 
 pub use chunk::{Chunk, ChunkPool, ChunkWriter, DirectSlice, HUGE_PAGE_BYTES, Part};
 pub use uring::{RingGuard, install_ring};
 
-use std::fs::File as Handle;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
-use crate::{Error, Result};
+use crate::Result;
+use handle::Handle;
 use op::Op;
 use plain::named;
+#[cfg(any(test, feature = "sim"))]
+use sim::SimDisk;
 
 /// O_DIRECT granularity that the write path uses: file offsets, lengths and chunk memory are multiples of it.
 pub const BLOCK: usize = 4096;
@@ -47,10 +54,30 @@ pub enum Backend {
     Plain,
 }
 
+/// Where files are.
+#[derive(Clone, Debug)]
+enum Disk {
+    System,
+    #[cfg(any(test, feature = "sim"))]
+    Simulated(SimDisk),
+}
+
+/// The same call on either disk.
+macro_rules! on_disk {
+    ($io:expr, $call:ident($($argument:expr),*)) => {
+        match &$io.disk {
+            Disk::System => plain::$call($($argument),*),
+            #[cfg(any(test, feature = "sim"))]
+            Disk::Simulated(disk) => disk.$call($($argument),*),
+        }
+    };
+}
+
 /// The disk, as the engine sees it. Cheap to clone; shared by all threads.
 #[derive(Clone, Debug)]
 pub struct Io {
     backend: Backend,
+    disk: Disk,
     /// Memory for reads.
     buffers: ChunkPool,
 }
@@ -84,7 +111,37 @@ impl Io {
     }
 
     fn new(backend: Backend) -> Io {
-        Io { backend, buffers: ChunkPool::new(KEEP_READ_BYTES) }
+        Io { backend, disk: Disk::System, buffers: ChunkPool::new(KEEP_READ_BYTES) }
+    }
+
+    /// Files of the simulated disk, written in the way of `backend`.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn simulated(disk: &SimDisk, backend: Backend) -> Io {
+        Io { disk: Disk::Simulated(disk.clone()), ..Io::new(backend) }
+    }
+
+    /// One thread does everything, so that a run can be repeated.
+    pub(crate) fn is_simulated(&self) -> bool {
+        !matches!(self.disk, Disk::System)
+    }
+
+    /// Does `work` where it may block: on another thread.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match &self.disk {
+            Disk::System => match tokio::task::spawn_blocking(work).await {
+                Ok(result) => result,
+                Err(stopped) => match stopped.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime is going, and this task with it.
+                    Err(_) => std::future::pending().await,
+                },
+            },
+            #[cfg(any(test, feature = "sim"))]
+            Disk::Simulated(_) => sim::in_turn(work).await,
+        }
     }
 
     pub fn backend(&self) -> Backend {
@@ -96,52 +153,97 @@ impl Io {
         self.buffers.trim();
     }
 
+    /// For a name that no other file has.
+    pub fn unique_id(&self) -> Uuid {
+        match &self.disk {
+            Disk::System => Uuid::new_v4(),
+            #[cfg(any(test, feature = "sim"))]
+            Disk::Simulated(disk) => disk.unique_id(),
+        }
+    }
+
     // Namespace operations: rare, synchronous.
     pub fn create_dir_all(&self, dir: &Path) -> Result<()> {
-        plain::create_dir_all(dir)
+        on_disk!(self, create_dir_all(dir))
     }
 
     /// Names (not paths) of the entries of `dir`, sorted.
     pub fn list(&self, dir: &Path) -> Result<Vec<String>> {
-        plain::list(dir)
+        on_disk!(self, list(dir))
     }
 
     pub fn exists(&self, path: &Path) -> bool {
-        path.exists()
+        on_disk!(self, exists(path))
+    }
+
+    pub fn is_dir(&self, path: &Path) -> bool {
+        on_disk!(self, is_dir(path))
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        plain::rename(from, to)
+        on_disk!(self, rename(from, to))
     }
 
     /// Ok if the file is already gone.
     pub fn remove_file(&self, path: &Path) -> Result<()> {
-        plain::remove_file(path)
+        on_disk!(self, remove_file(path))
     }
 
     /// Ok if the directory is already gone.
     pub fn remove_dir_all(&self, path: &Path) -> Result<()> {
-        plain::remove_dir_all(path)
+        on_disk!(self, remove_dir_all(path))
     }
 
     pub fn sync_dir(&self, dir: &Path) -> Result<()> {
-        plain::sync_dir(dir)
+        on_disk!(self, sync_dir(dir))
     }
 
     /// The whole of a small file (checkpoints, meta.properties); None if it is not there.
     pub fn read_small(&self, path: &Path) -> Result<Option<Vec<u8>>> {
-        plain::read_small(path)
+        on_disk!(self, read_small(path))
     }
 
     /// Replaces `path` with `content`: temporary file (`path` + ".tmp"), fsync, rename, directory sync.
     pub fn write_atomic(&self, path: &Path, content: &[u8]) -> Result<()> {
-        plain::write_atomic(path, content)
+        self.replace(path, content)?;
+        match path.parent() {
+            Some(dir) if dir.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
+            Some(dir) => self.sync_dir(dir),
+            None => Ok(()),
+        }
+    }
+
+    /// The same without the directory sync: after a power loss it is the old content or the new, and both whole.
+    pub fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
+        let mut temporary: OsString = path.into();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        let replaced = self.write_synced(&temporary, content).and_then(|()| self.rename(&temporary, path));
+        if replaced.is_err() {
+            let _ = self.remove_file(&temporary); // the error that matters is the first
+        }
+        replaced
+    }
+
+    fn write_synced(&self, path: &Path, content: &[u8]) -> Result<()> {
+        let file = self.open(path, OpenOptions { create: true, ..OpenOptions::default() })?;
+        file.truncate(0)?;
+        file.pwrite(content, 0)?;
+        file.sync_data_blocking()
     }
 
     pub fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
-        let direct = options.direct && self.backend == Backend::Uring;
-        let (handle, direct) = plain::open(path, options.create, options.read_only, direct)?;
-        Ok(File { inner: Arc::new(Inner { handle, path: path.to_owned(), direct, io: self.clone() }) })
+        let OpenOptions { create, read_only, direct } = options;
+        let direct = direct && self.backend == Backend::Uring;
+        let (handle, direct) = match &self.disk {
+            Disk::System => {
+                plain::open(path, create, read_only, direct).map(|(file, direct)| (Handle::System(file), direct))?
+            }
+            #[cfg(any(test, feature = "sim"))]
+            Disk::Simulated(disk) => (Handle::Simulated(disk.open(path, create, read_only)?), direct),
+        };
+        let sync_failed = AtomicBool::new(false);
+        Ok(File { inner: Arc::new(Inner { handle, path: path.to_owned(), direct, sync_failed, io: self.clone() }) })
     }
 }
 
@@ -156,6 +258,7 @@ struct Inner {
     handle: Handle,
     path: PathBuf,
     direct: bool,
+    sync_failed: AtomicBool,
     io: Io,
 }
 
@@ -183,7 +286,7 @@ impl File {
 
     // Synchronous, for start, recovery, index files and tests.
     pub fn len(&self) -> Result<u64> {
-        self.named("stat", self.handle().metadata()).map(|metadata| metadata.len())
+        self.named("stat", self.handle().len())
     }
 
     pub fn is_empty(&self) -> Result<bool> {
@@ -211,17 +314,17 @@ impl File {
     /// Writes all of `buf` (not for O_DIRECT files).
     pub fn pwrite(&self, buf: &[u8], pos: u64) -> Result<()> {
         debug_assert!(!self.is_direct(), "{} is O_DIRECT", self.path().display());
-        self.named("write", self.handle().write_all_at(buf, pos))
+        self.named("write", plain::write_full(self.handle(), buf, pos))
     }
 
     /// Reserves space up to `len` (fallocate mode 0: the length grows, the new space reads as zeros).
     pub fn allocate(&self, len: u64) -> Result<()> {
-        self.named("allocate", plain::allocate(self.handle(), len))
+        self.named("allocate", self.handle().allocate(len))
     }
 
     /// Begins to write back what is dirty in the page cache, and drops what is not.
     pub fn drop_cached(&self, pos: u64, len: u64) -> Result<()> {
-        self.named("advise", plain::drop_cached(self.handle(), pos, len))
+        self.named("advise", self.handle().drop_cached(pos, len))
     }
 
     pub fn truncate(&self, len: u64) -> Result<()> {
@@ -229,7 +332,18 @@ impl File {
     }
 
     pub fn sync_data_blocking(&self) -> Result<()> {
-        self.named("sync", self.handle().sync_data())
+        self.synced(self.handle().sync_data())
+    }
+
+    /// A sync that failed has lost what it should have written, and the kernel says so only once: from then on all fail.
+    fn synced(&self, result: std::io::Result<()>) -> Result<()> {
+        let failed = &self.inner.sync_failed;
+        if result.is_err() {
+            failed.store(true, Ordering::Release);
+        }
+        let lost = || std::io::Error::other("an earlier sync of this file failed");
+        let result = result.and_then(|()| if failed.load(Ordering::Acquire) { Err(lost()) } else { Ok(()) });
+        self.named("sync", result)
     }
 
     // On the runtime: through this thread's ring where there is one, else the plain system call.
@@ -240,7 +354,7 @@ impl File {
     pub async fn write_at(&self, parts: Vec<Part>, pos: u64) -> Result<()> {
         let op = Op::write(self, parts, pos);
         // A buffered write on the ring would be handed to a kernel worker, at many times the cost.
-        let (op, result) = if self.is_direct() { uring::run(op).await } else { op.run() };
+        let (op, result) = if self.is_direct() { self.run(op).await } else { op.run() };
         self.named(op.name(), result)
     }
 
@@ -250,8 +364,16 @@ impl File {
             return Ok(Bytes::new());
         }
         let op = Op::read(self, pos, len);
-        let (op, result) = if self.inner.io.backend == Backend::Uring { uring::run(op).await } else { op.run() };
+        let (op, result) = if self.inner.io.backend == Backend::Uring { self.run(op).await } else { op.run() };
         self.named(op.name(), result).map(|()| op.into_bytes())
+    }
+
+    async fn run(&self, op: Op) -> (Op, std::io::Result<()>) {
+        match &self.inner.io.disk {
+            Disk::System => uring::run(op).await,
+            #[cfg(any(test, feature = "sim"))]
+            Disk::Simulated(_) => sim::run(op).await,
+        }
     }
 
     /// A piece from `pos` on that is at most `len` bytes: as much as [`File::read_at`] should be asked for at a time.
@@ -264,20 +386,20 @@ impl File {
     /// Whether `len` bytes at `pos` seem to be in the page cache, so that sending them does not wait for the disk.
     pub fn is_cached(&self, pos: u64, len: usize) -> bool {
         let last = pos + len.saturating_sub(1) as u64;
-        plain::is_cached(self.handle(), pos) && plain::is_cached(self.handle(), last)
+        self.handle().is_cached(pos) && self.handle().is_cached(last)
     }
 
     /// Brings `len` bytes at `pos` into the page cache, and has the kernel read ahead; waits on another thread.
     pub async fn warm(&self, pos: u64, len: usize) -> Result<()> {
         let file = self.clone();
-        self.on_another_thread("read", move || {
+        let read = move || {
             let mut scratch = vec![0; WARM_BYTES.min(len)];
             for at in (pos..pos + len as u64).step_by(WARM_BYTES) {
                 file.pread(&mut scratch, at)?;
             }
             Ok(())
-        })
-        .await
+        };
+        self.inner.io.blocking(read).await
     }
 
     /// `sendfile`: sends up to `len` bytes at `pos` without a copy, as many as the socket takes; returns how many, 0 at
@@ -289,18 +411,12 @@ impl File {
     /// Waits, on another thread, until all that was written is on the disk.
     pub async fn sync_data(&self) -> Result<()> {
         let file = self.clone();
-        self.on_another_thread("sync", move || file.sync_data_blocking()).await
-    }
-
-    async fn on_another_thread(
-        &self,
-        name: &'static str,
-        work: impl FnOnce() -> Result<()> + Send + 'static,
-    ) -> Result<()> {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(stopped) => Err(Error::io(name, self.path(), std::io::Error::other(stopped))),
+        #[cfg(any(test, feature = "sim"))]
+        if let Handle::Simulated(simulated) = self.handle() {
+            let sync = simulated.begin_sync();
+            return self.inner.io.blocking(move || file.synced(sync())).await;
         }
+        self.inner.io.blocking(move || file.sync_data_blocking()).await
     }
 
     /// Reads up to `len` bytes at `pos` on this thread; short only at the end of the file.

@@ -2,8 +2,6 @@
 //! It is carried out by system calls (`run`) or by a ring (`uring.rs`), which share the rules about short transfers.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use io_uring::{opcode, squeue, types};
@@ -72,6 +70,17 @@ impl Op {
         &self.file
     }
 
+    /// What is left of a write on the simulated disk: the file, the position, the bytes.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn pending_write(&self) -> Option<(super::sim::SimFile, u64, Vec<u8>)> {
+        match (&self.data, self.file.handle()) {
+            (Data::Write { parts, .. }, super::handle::Handle::Simulated(file)) => {
+                Some((file.clone(), self.pos + self.done as u64, chunk::copied(parts, self.done)))
+            }
+            _ => None,
+        }
+    }
+
     /// What a finished read has read; nothing for a write.
     pub fn into_bytes(self) -> Bytes {
         match self.data {
@@ -96,7 +105,7 @@ impl Op {
     fn call(&mut self) -> io::Result<usize> {
         let pos = self.pos + self.done as u64;
         match &mut self.data {
-            Data::Write { parts, .. } => chunk::pwritev(self.file.handle().as_fd(), parts, self.done, pos),
+            Data::Write { parts, .. } => self.file.handle().write_parts_at(parts, self.done, pos),
             Data::Read { buffer, .. } => {
                 self.file.handle().read_at(&mut buffer.as_mut_slice()[self.done..self.len], pos)
             }
@@ -106,7 +115,7 @@ impl Op {
     /// What is left, as an entry for a ring. It points into memory and to a descriptor that this operation owns: it
     /// must outlive the entry.
     pub fn entry(&mut self) -> squeue::Entry {
-        let fd = types::Fd(std::os::fd::AsRawFd::as_raw_fd(self.file.handle()));
+        let fd = types::Fd(self.file.handle().as_raw_fd());
         let pos = self.pos + self.done as u64;
         match &mut self.data {
             Data::Write { parts, iovecs } => {

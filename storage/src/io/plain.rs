@@ -1,14 +1,15 @@
 //! The system calls that need neither a ring nor `unsafe`: the namespace, opening, space, sync and blocking
 //! transfers. What they mean for the log is decided above.
 
-use std::fs::{self, File as Handle, OpenOptions as Options};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File, OpenOptions as Options};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::ReadWriteFlags;
 
+use super::handle::Handle;
 use crate::{Error, Result};
 
 /// Names `op` and `path` in the error.
@@ -49,7 +50,7 @@ pub(super) fn remove_dir_all(path: &Path) -> Result<()> {
 }
 
 pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    named("sync directory", dir, Handle::open(dir).and_then(|dir| dir.sync_all()))
+    named("sync directory", dir, File::open(dir).and_then(|dir| dir.sync_all()))
 }
 
 pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -61,40 +62,18 @@ pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// Whether the byte at `pos` can be read without waiting for the disk. An error or the end of the file is found by
 /// whoever reads.
-pub(super) fn is_cached(file: &Handle, pos: u64) -> bool {
+pub(super) fn is_cached(file: &File, pos: u64) -> bool {
     let mut byte = [0];
     let read = rustix::io::preadv2(file, &mut [io::IoSliceMut::new(&mut byte)], pos, ReadWriteFlags::NOWAIT);
     read != Err(rustix::io::Errno::AGAIN)
 }
 
-pub(super) fn drop_cached(file: &Handle, pos: u64, len: u64) -> io::Result<()> {
+pub(super) fn drop_cached(file: &File, pos: u64, len: u64) -> io::Result<()> {
     Ok(rustix::fs::fadvise(file, pos, std::num::NonZeroU64::new(len), Advice::DontNeed)?)
 }
 
-pub(super) fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let replaced = write_synced(&temporary, content).and_then(|()| rename(&temporary, path));
-    if let Err(e) = replaced {
-        let _ = fs::remove_file(&temporary); // the error that matters is the first
-        return Err(e);
-    }
-    match path.parent() {
-        Some(dir) if dir.as_os_str().is_empty() => sync_dir(Path::new(".")),
-        Some(dir) => sync_dir(dir),
-        None => Ok(()),
-    }
-}
-
-fn write_synced(path: &Path, content: &[u8]) -> Result<()> {
-    let mut file = named("create", path, Handle::create(path))?;
-    named("write", path, file.write_all(content))?;
-    named("sync", path, file.sync_all())
-}
-
 /// The handle, and whether it is O_DIRECT: a file system may refuse that, and then the page cache does.
-pub(super) fn open(path: &Path, create: bool, read_only: bool, direct: bool) -> Result<(Handle, bool)> {
+pub(super) fn open(path: &Path, create: bool, read_only: bool, direct: bool) -> Result<(File, bool)> {
     let mut options = Options::new();
     options.read(true).write(!read_only).create(create && !read_only);
     if direct {
@@ -104,6 +83,28 @@ pub(super) fn open(path: &Path, create: bool, read_only: bool, direct: bool) -> 
         }
     }
     named("open", path, options.open(path)).map(|handle| (handle, false))
+}
+
+pub(super) fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+pub(super) fn is_dir(path: &Path) -> bool {
+    path.is_dir()
+}
+
+/// Writes all of `buf`.
+pub(super) fn write_full(handle: &Handle, buf: &[u8], pos: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        match handle.write_at(&buf[done..], pos + done as u64) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Reads until `buf` is full or the file ends.
@@ -120,9 +121,9 @@ pub(super) fn read_full(handle: &Handle, buf: &mut [u8], pos: u64) -> io::Result
     Ok(done)
 }
 
-pub(super) fn allocate(handle: &Handle, len: u64) -> io::Result<()> {
+pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
     loop {
-        match rustix::fs::fallocate(handle, FallocateFlags::empty(), 0, len) {
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
             Err(rustix::io::Errno::INTR) => {}
             result => return Ok(result?),
         }

@@ -44,22 +44,39 @@ thread_local! {
 /// Gives this thread (a current_thread tokio runtime inside a LocalSet) its own ring, until the guard is dropped.
 /// Without it `File`'s async operations fall back to plain system calls. Call inside the runtime's context.
 pub fn install_ring(io: &Io) -> Result<RingGuard> {
+    #[cfg(any(test, feature = "sim"))]
+    if let super::Disk::Simulated(disk) = &io.disk {
+        return Ok(RingGuard { installed: None, _simulated: Some(super::sim::install(disk)), not_send: PhantomData });
+    }
     if io.backend() == Backend::Plain {
-        return Ok(RingGuard { installed: None, not_send: PhantomData });
+        return Ok(RingGuard::new(None));
     }
     let (ring, eventfd) = named("set up", Path::new("io_uring"), Ring::with_eventfd())?;
     let ring = Rc::new(ring);
     let driver = tokio::task::spawn_local(drive(ring.clone(), eventfd));
     let before = RING.replace(Some(ring.clone()));
     assert!(before.is_none(), "this thread has a ring already");
-    Ok(RingGuard { installed: Some((ring, driver)), not_send: PhantomData })
+    Ok(RingGuard::new(Some((ring, driver))))
 }
 
 /// Keeps this thread's ring installed. Dropping it waits for the operations in flight.
 #[must_use = "the ring is gone when the guard is dropped"]
 pub struct RingGuard {
     installed: Option<(Rc<Ring>, JoinHandle<()>)>,
+    #[cfg(any(test, feature = "sim"))]
+    _simulated: Option<super::sim::QueueGuard>,
     not_send: PhantomData<*const ()>,
+}
+
+impl RingGuard {
+    fn new(installed: Option<(Rc<Ring>, JoinHandle<()>)>) -> RingGuard {
+        RingGuard {
+            installed,
+            #[cfg(any(test, feature = "sim"))]
+            _simulated: None,
+            not_send: PhantomData,
+        }
+    }
 }
 
 impl Drop for RingGuard {

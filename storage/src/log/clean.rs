@@ -211,7 +211,7 @@ impl Cleaning {
 
     /// None if the log was deleted: its directory may belong to a new one of the same name by now.
     pub fn create_cleaned(&self, base_offset: i64, now_ms: i64) -> Result<Option<CleanedSegment>> {
-        let _names = self.log.names.lock();
+        let _in_place = self.log.moved_away.read();
         if self.log.is_offline() {
             return Ok(None);
         }
@@ -219,7 +219,7 @@ impl Cleaning {
     }
 
     pub fn discard(&self, base_offset: i64) {
-        let _names = self.log.names.lock();
+        let _in_place = self.log.moved_away.read();
         if !self.log.is_offline() {
             swap::discard(&self.log.shared.io, &self.log.dir, base_offset);
         }
@@ -237,7 +237,7 @@ impl Cleaning {
         let Log { dir, shared, .. } = &*self.log;
         let base_offset = cleaned.base_offset;
         let old: Vec<i64> = group.iter().map(|segment| segment.base_offset).collect();
-        let _names = self.log.names.lock();
+        let _in_place = self.log.moved_away.read();
         if self.log.is_offline() {
             return Err(CleanError::Stopped);
         }
@@ -247,11 +247,14 @@ impl Cleaning {
             segment.files.reader()?;
             segment.files.cached_reader()?;
         }
+        // Its name says where the log goes on, should the last records before it be left out.
+        self.log.state.lock().active().files.writer()?;
         swap::run(&shared.io, dir, &swap::announce(&shared.io, dir, base_offset))?;
         self.replace(cleaned, &old);
         let steps = swap::settle(&shared.io, dir, base_offset, &old);
         if let Err(error) = swap::run(&shared.io, dir, &steps) {
             // The next start completes it. Until then the files on disk are not what the log has in memory.
+            self.log.failed(&error);
             self.log.take_offline();
             return Err(error.into());
         }

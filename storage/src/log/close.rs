@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::writer::blocking;
 use super::{Log, Trouble};
 use crate::Result;
 use crate::segment::file_name;
@@ -33,6 +32,25 @@ impl Log {
         due
     }
 
+    /// The producers' state, for tests to compare.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn producer_snapshot(&self) -> Vec<u8> {
+        self.state.lock().producers.to_snapshot()
+    }
+
+    /// A process that dies takes its tasks along: tests that do without one wait for them before they open a directory
+    /// once more.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        let works = || {
+            let state = self.state.lock();
+            state.writer_runs || !state.to_finish.is_empty()
+        };
+        while works() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(crate) fn expire_producers(&self, now_ms: i64) {
         self.state.lock().producers.expire(now_ms);
     }
@@ -58,11 +76,17 @@ impl Log {
 
     /// The clean stop: everything is written, cut to its length, indexed and synced. Nothing may be appended after it.
     pub(crate) async fn close(self: &Arc<Log>) -> Result<()> {
-        let end = self.log_end_offset();
+        let end = {
+            let mut state = self.state.lock();
+            if state.epochs_changed {
+                self.start_writer(&mut state);
+            }
+            state.next_offset
+        };
         self.written(end).await?;
         poll_fn(|cx| {
             let mut state = self.state.lock();
-            if (state.finishing == 0 && !state.writer_runs) || state.trouble.is_some() {
+            if (state.to_finish.is_empty() && !state.writer_runs) || state.trouble.is_some() {
                 return Poll::Ready(());
             }
             state.waiters.push((end, cx.waker().clone()));
@@ -85,13 +109,13 @@ impl Log {
             (active.files.clone(), active.size, indexes, snapshot)
         };
         let (io, snapshot_path) = (self.shared.io.clone(), self.dir.join(file_name(end, ".snapshot")));
-        blocking(move || {
+        let work = move || {
             if let Some(indexes) = indexes {
                 files.complete(size, &indexes)?;
             }
             io.write_atomic(&snapshot_path, &snapshot)
-        })
-        .await?;
+        };
+        self.in_dir(work).await?;
         self.state.lock().recovery_point = end;
         Ok(())
     }

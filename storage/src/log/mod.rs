@@ -17,10 +17,11 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use self::tail::Tail;
 use crate::batch::{BatchHeader, TimestampType};
@@ -145,10 +146,40 @@ pub type TimestampOffset = (i64, i64, i32);
 /// A log that nothing was appended to for so long gives its tail and descriptors back.
 const IDLE_MS: i64 = 10_000;
 
-/// What every log of the process shares.
+/// One log directory, as its logs see it.
+#[derive(Debug, Default)]
+pub struct DirHealth {
+    failed: AtomicBool,
+    logs: Mutex<Vec<std::sync::Weak<Log>>>,
+}
+
+impl DirHealth {
+    fn add(&self, log: &Arc<Log>) {
+        let mut logs = self.logs.lock();
+        if logs.len().is_power_of_two() {
+            logs.retain(|log| log.strong_count() > 0);
+        }
+        logs.push(Arc::downgrade(log));
+    }
+
+    /// A write or sync in it failed: nothing in it is written any more, and those who wait are told.
+    pub(crate) fn fail(&self) {
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            let logs = std::mem::take(&mut *self.logs.lock());
+            logs.iter().filter_map(std::sync::Weak::upgrade).for_each(|log| log.take_offline());
+        }
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// What every log of the process shares, or of a directory.
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub io: Io,
+    pub dir: Arc<DirHealth>,
     pub pool: ChunkPool,
     /// Bound of the memory of all tails together.
     pub tail_bytes: usize,
@@ -164,9 +195,9 @@ pub struct Log {
     dir: PathBuf,
     shared: Shared,
     observer: std::sync::OnceLock<Arc<dyn WriteObserver>>,
+    /// The directory has another name, since the log was deleted.
+    moved_away: Arc<RwLock<bool>>,
     state: Mutex<State>,
-    /// Held while files get other names, so that a deleted log's directory is not taken for its successor's.
-    names: Mutex<()>,
 }
 
 impl std::fmt::Debug for dyn WriteObserver {
@@ -229,8 +260,9 @@ pub(crate) struct State {
     small_writes: u32,
     /// In the segment that is written: what lies before has been dropped from the page cache.
     write_back_from: u64,
-    /// Rolled segments whose files are being completed.
-    finishing: usize,
+    /// Rolled segments whose files are to be completed, oldest first.
+    to_finish: VecDeque<Arc<writer::Finish>>,
+    finisher_runs: bool,
     /// Producers as they were at each roll whose segment is still to be finished.
     rolled_snapshots: VecDeque<Vec<u8>>,
     waiters: Vec<(i64, Waker)>,
@@ -261,6 +293,9 @@ pub(crate) struct Recovered {
     pub recovery_point: i64,
     pub producers: Producers,
     pub epochs: Epochs,
+    /// They differ from what their file says.
+    pub epochs_changed: bool,
+    pub scanned_bytes: u64,
     /// The files are not what a clean stop leaves.
     pub changed: bool,
 }
@@ -301,7 +336,7 @@ impl Log {
             recovery_point: found.recovery_point,
             producers: found.producers,
             epochs: found.epochs,
-            epochs_changed: false,
+            epochs_changed: found.epochs_changed,
             tail: Tail::new(shared.pool.clone()),
             marks: VecDeque::new(),
             written_end: end,
@@ -310,7 +345,8 @@ impl Log {
             listed: false,
             small_writes: writer::SMALL_WRITES_IN_A_ROW,
             write_back_from: end.byte,
-            finishing: 0,
+            to_finish: VecDeque::new(),
+            finisher_runs: false,
             rolled_snapshots: VecDeque::new(),
             waiters: Vec::new(),
             trouble: None,
@@ -325,8 +361,16 @@ impl Log {
             replacements: 0,
             replaced: Vec::new(),
         };
-        let observer = std::sync::OnceLock::new();
-        Arc::new(Log { dir: dir.to_path_buf(), shared, observer, state: Mutex::new(state), names: Mutex::default() })
+        let dir_health = shared.dir.clone();
+        let log = Arc::new(Log {
+            dir: dir.to_path_buf(),
+            shared,
+            observer: std::sync::OnceLock::new(),
+            moved_away: Arc::default(),
+            state: Mutex::new(state),
+        });
+        dir_health.add(&log);
+        log
     }
 
     /// Checks the sequence, assigns offsets, copies into the tail and starts the write; never waits for the disk
@@ -341,7 +385,7 @@ impl Log {
         let header = &batch.header;
         let bytes: &[u8] = &batch.bytes;
         let mut state = self.state.lock();
-        if state.trouble.is_some() {
+        if !self.is_online(&state) {
             return Err(self.offline().into());
         }
         let base_offset = state.next_offset;
@@ -460,7 +504,7 @@ impl Log {
             if state.written_offset >= offset {
                 return Poll::Ready(Ok(()));
             }
-            if state.trouble == Some(Trouble::Offline) || failures.is_some_and(|seen| seen != state.failures) {
+            if !self.is_online(&state) || failures.is_some_and(|seen| seen != state.failures) {
                 return Poll::Ready(Err(self.offline()));
             }
             failures = Some(state.failures);
@@ -473,13 +517,16 @@ impl Log {
         .await
     }
 
-    fn offline(&self) -> Error {
-        Error::Offline { path: self.dir.clone() }
+    fn is_online(&self, state: &State) -> bool {
+        state.trouble.is_none() && !self.shared.dir.has_failed()
     }
 
-    /// Held while the log's directory gets another name.
-    pub(crate) fn names(&self) -> parking_lot::MutexGuard<'_, ()> {
-        self.names.lock()
+    pub(crate) fn is_dir_offline(&self) -> bool {
+        self.shared.dir.has_failed()
+    }
+
+    fn offline(&self) -> Error {
+        Error::Offline { path: self.dir.clone() }
     }
 
     /// No more writes; those who wait are told.
@@ -521,7 +568,11 @@ impl Log {
     /// See [`Epochs::end_offset_for`].
     pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
         let state = self.state.lock();
-        state.epochs.end_offset_for(epoch, state.next_offset)
+        match state.epochs.end_offset_for(epoch, state.next_offset) {
+            // It ended in what was deleted since.
+            (epoch, end) if epoch >= 0 => (epoch, end.max(state.log_start_offset)),
+            unknown => unknown,
+        }
     }
 
     pub fn config(&self) -> Arc<LogConfig> {

@@ -49,10 +49,17 @@ impl Log {
             let mut state = self.state.lock();
             self.roll_expired(&mut state, now_ms)?;
             let count = if state.cleaning { 0 } else { state.expired(now_ms)? };
+            if count > 0 {
+                // Its name says where the log goes on: it is there before the others go.
+                self.open_in_dir(|| state.segments[count].files.writer())?;
+            }
             let removed = state.segments.drain(..count).collect();
             let first = state.segments[0].base_offset;
-            if first > state.log_start_offset {
-                self.start_at(&mut state, first);
+            state.log_start_offset = state.log_start_offset.max(first);
+            // Not with DeleteRecords: after a crash the log may begin where it began before.
+            if state.epochs.truncate_from_start(first) {
+                state.epochs_changed = true;
+                self.start_writer(&mut state);
             }
             removed
         };
@@ -99,15 +106,8 @@ impl Log {
         let mut state = self.state.lock();
         let offset = offset.min(state.written_offset);
         if offset > state.log_start_offset {
-            self.start_at(&mut state, offset);
+            state.log_start_offset = offset;
         }
         state.log_start_offset
-    }
-
-    /// The writer puts the epochs that are left on disk, as it does with new ones.
-    fn start_at(self: &Arc<Log>, state: &mut State, offset: i64) {
-        state.log_start_offset = offset;
-        state.epochs_changed |= state.epochs.truncate_from_start(offset);
-        self.start_writer(state);
     }
 }

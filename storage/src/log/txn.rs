@@ -27,7 +27,7 @@ impl Log {
         let bytes = marker.to_batch(producer_id, producer_epoch, now_ms);
         let header = BatchHeader::read(&bytes).expect("a batch that was just built");
         let mut state = self.state.lock();
-        if state.trouble.is_some() {
+        if !self.is_online(&state) {
             return Err(self.offline().into());
         }
         state.producers.check_marker(&header, marker)?;

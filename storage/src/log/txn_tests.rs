@@ -29,6 +29,7 @@ fn open(dir: &Path) -> (Arc<LogManager>, Arc<Log>) {
         defaults: config.clone(),
         tail_bytes: 1 << 20,
         producer_id_expiration_ms: i64::MAX,
+        recovery_threads: 2,
         retention_check_interval_ms: 1_000,
         now_ms: 0,
         io: Some(Io::plain()),
@@ -186,10 +187,7 @@ proptest! {
                     logs.close(0).await.unwrap();
                 }
                 if let Op::Stop | Op::Crash = op {
-                    // The tasks of a killed process end with it; these go on.
-                    while log.state.lock().finishing > 0 {
-                        tokio::task::yield_now().await;
-                    }
+                    log.settled().await;
                     drop((logs, log));
                     (logs, log) = open(dir.path());
                 }

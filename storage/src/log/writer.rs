@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::task::spawn_local;
 
 use super::{Log, Position, State, Trouble};
 use crate::epochs::EPOCHS_FILE;
@@ -50,7 +50,8 @@ struct Write {
     reserve: Option<u64>,
 }
 
-struct Finish {
+#[derive(Debug)]
+pub(super) struct Finish {
     files: Arc<SegmentFiles>,
     base_offset: i64,
     size: u64,
@@ -114,13 +115,20 @@ impl Log {
         state.write_from = Position { segment: next_base_offset, byte: 0 };
         state.written_end = state.written_end.max(state.write_from);
         state.allocated = 0;
-        state.finishing += 1;
         let snapshot = state.rolled_snapshots.pop_front().unwrap_or_default();
         Some(Job::Finish(Finish { files, base_offset: from.segment, size: end, next_base_offset, snapshot }))
     }
 
+    /// Beside the writes to the next segment: a sync of a whole segment would hold them up.
+    fn start_finisher(self: &Arc<Log>, state: &mut State) {
+        if !state.finisher_runs && !state.to_finish.is_empty() {
+            state.finisher_runs = true;
+            spawn_local(finish(self.clone()));
+        }
+    }
+
     async fn write(&self, job: Write) -> Result<()> {
-        let file = if job.direct { job.files.direct_writer()? } else { job.files.writer()? };
+        let file = self.open_in_dir(|| if job.direct { job.files.direct_writer() } else { job.files.writer() })?;
         if let Some(len) = job.reserve {
             file.allocate(len)?;
             self.state.lock().allocated = len;
@@ -145,7 +153,7 @@ impl Log {
             written.is_some_and(|m| due(m.next_offset))
         };
         if flush {
-            file.sync_data().await?;
+            self.sync_unfinished().await?;
         }
         self.advance(job.to, flush);
         Ok(())
@@ -195,35 +203,11 @@ impl Log {
 
     async fn write_epochs(&self, text: String) -> Result<()> {
         let (io, path) = (self.shared.io.clone(), self.dir.join(EPOCHS_FILE));
-        blocking(move || io.write_atomic(&path, text.as_bytes())).await
+        self.in_dir(move || io.write_atomic(&path, text.as_bytes())).await
     }
 
-    /// Cuts a rolled segment to its length, completes its files, and moves the recovery point past it.
-    async fn finish(self: Arc<Log>, job: Finish) {
-        let done = self.finish_files(&job).await;
-        let mut state = self.state.lock();
-        state.finishing -= 1;
-        match done {
-            Ok(()) => {
-                if let Some(segment) = state.segment(job.base_offset) {
-                    segment.indexes_are_written();
-                }
-                let unfinished = state.segments.iter().rev().skip(1).any(|s| s.indexes.is_some());
-                if !unfinished {
-                    state.recovery_point = state.recovery_point.max(job.next_base_offset);
-                }
-                // Those who close the log wait for this too.
-                let wakers = state.wake(false);
-                drop(state);
-                wakers.into_iter().for_each(Waker::wake);
-            }
-            Err(error) => {
-                drop(state);
-                self.failed(&error);
-            }
-        }
-    }
-
+    /// Cuts a rolled segment to its length, and completes its files. The snapshot comes last: it tells recovery that the
+    /// segment before it is whole.
     async fn finish_files(&self, job: &Finish) -> Result<()> {
         let indexes = {
             let mut state = self.state.lock();
@@ -233,18 +217,49 @@ impl Log {
         let (io, files, size) = (self.shared.io.clone(), job.files.clone(), job.size);
         let snapshot_path = self.dir.join(file_name(job.next_base_offset, ".snapshot"));
         let snapshot = job.snapshot.clone();
-        blocking(move || {
+        let work = move || {
             files.complete(size, &indexes)?;
             io.write_atomic(&snapshot_path, &snapshot)
-        })
-        .await
+        };
+        self.in_dir(work).await
     }
 
-    /// A full disk is waited out; anything else takes the log offline: what a failed write left is unknown.
+    /// Does blocking work in the log's directory, unless that is not the log's any more.
+    pub(super) async fn in_dir(&self, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+        let (moved_away, offline) = (self.moved_away.clone(), self.offline());
+        let guarded = move || {
+            let moved_away = moved_away.read();
+            if *moved_away { Err(offline) } else { work() }
+        };
+        self.shared.io.blocking(guarded).await
+    }
+
+    /// The same for a file that may have to be created.
+    pub(super) fn open_in_dir(&self, open: impl FnOnce() -> Result<File>) -> Result<File> {
+        let moved_away = self.moved_away.read();
+        if *moved_away { Err(self.offline()) } else { open() }
+    }
+
+    /// Takes the log offline and has its directory moved: what is still under way must not go to the directory that
+    /// gets the name next.
+    pub(crate) fn move_away<T>(&self, rename: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.take_offline();
+        let mut moved_away = self.moved_away.write();
+        *moved_away = true;
+        rename()
+    }
+
+    /// A full disk is waited out; anything else takes the log offline, since what a failed write or sync left is unknown,
+    /// and with it the directory, as in Kafka.
     pub(super) fn failed(&self, error: &Error) {
         let no_space = error.is_no_space();
-        tracing::error!(log = %self.dir.display(), %error, no_space, "write failed");
+        if !matches!(error, Error::Offline { .. }) {
+            tracing::error!(log = %self.dir.display(), %error, no_space, "write failed");
+        }
         if !no_space {
+            if matches!(error, Error::Io { .. }) {
+                self.shared.dir.fail();
+            }
             return self.take_offline();
         }
         let wakers = {
@@ -262,38 +277,40 @@ impl Log {
         if state.trouble == Some(Trouble::NoSpace) && !state.writer_runs {
             state.trouble = None;
             self.start_writer(&mut state);
+            self.start_finisher(&mut state);
         }
     }
 
     /// fdatasync of all that is written; moves the recovery point.
     pub async fn flush(self: &Arc<Log>) -> Result<()> {
-        let (files, written_offset) = {
-            let mut state = self.state.lock();
+        let written_offset = {
+            let state = self.state.lock();
             if state.recovery_point >= state.written_offset {
                 return Ok(());
             }
-            let written_offset = state.written_offset;
-            let unfinished: Vec<_> = state
-                .segments
-                .iter_mut()
-                .filter(|s| s.indexes.is_some() && s.size > 0)
-                .map(|s| s.files.clone())
-                .collect();
-            (unfinished, written_offset)
+            state.written_offset
         };
-        for files in files {
-            let synced = match files.writer() {
-                Ok(file) => file.sync_data().await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = synced {
-                self.take_offline();
-                return Err(error);
-            }
+        if let Err(error) = self.sync_unfinished().await {
+            self.failed(&error);
+            return Err(error);
         }
         let mut state = self.state.lock();
         state.recovery_point = state.recovery_point.max(written_offset);
         Ok(())
+    }
+
+    /// Syncs every segment that has something to sync: the active one, and those that are being completed.
+    async fn sync_unfinished(&self) -> Result<()> {
+        let unfinished: Vec<Arc<SegmentFiles>> = {
+            let state = self.state.lock();
+            let unfinished = state.segments.iter().filter(|s| s.indexes.is_some() && s.size > 0);
+            unfinished.map(|s| s.files.clone()).collect()
+        };
+        for files in unfinished {
+            self.open_in_dir(|| files.writer())?.sync_data().await?;
+        }
+        // A sync that works after one that failed says nothing about what the failed one lost.
+        if self.state.lock().trouble == Some(Trouble::Offline) { Err(self.offline()) } else { Ok(()) }
     }
 }
 
@@ -301,7 +318,7 @@ async fn run(log: Arc<Log>) {
     loop {
         let job = {
             let mut state = log.state.lock();
-            let job = if state.trouble.is_none() { log.next_job(&mut state) } else { None };
+            let job = if log.is_online(&state) { log.next_job(&mut state) } else { None };
             if job.is_none() {
                 state.writer_runs = false;
                 // close() waits for this.
@@ -319,9 +336,10 @@ async fn run(log: Arc<Log>) {
                 done
             }
             Some(Job::Write(write)) => log.write(write).await,
-            Some(Job::Finish(finish)) => {
-                // Beside the writes to the next segment: a sync of a whole segment would hold them up.
-                spawn_local(log.clone().finish(finish));
+            Some(Job::Finish(job)) => {
+                let mut state = log.state.lock();
+                state.to_finish.push_back(Arc::new(job));
+                log.start_finisher(&mut state);
                 Ok(())
             }
         };
@@ -331,9 +349,33 @@ async fn run(log: Arc<Log>) {
     }
 }
 
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+/// Completes rolled segments, the oldest first, and moves the recovery point past them. One that fails stays the next.
+async fn finish(log: Arc<Log>) {
+    loop {
+        let job = {
+            let mut state = log.state.lock();
+            let job = if log.is_online(&state) { state.to_finish.front().cloned() } else { None };
+            state.finisher_runs = job.is_some();
+            job
+        };
+        let done = match &job {
+            Some(job) => log.finish_files(job).await.map(|()| job),
+            None => return,
+        };
+        match done {
+            Ok(job) => {
+                let mut state = log.state.lock();
+                state.to_finish.pop_front();
+                if let Some(segment) = state.segment(job.base_offset) {
+                    segment.indexes_are_written();
+                }
+                state.recovery_point = state.recovery_point.max(job.next_base_offset);
+                // Those who close the log wait for this.
+                let wakers = state.wake(false);
+                drop(state);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+            Err(error) => log.failed(&error),
+        }
     }
 }

@@ -35,6 +35,7 @@ fn write(dir: &Path, clean: bool) {
         tail_bytes: 1 << 20,
         producer_id_expiration_ms: i64::MAX,
         retention_check_interval_ms: 1_000,
+        recovery_threads: 2,
         now_ms: 0,
         io: Some(Io::plain()),
     };

@@ -94,7 +94,10 @@ async fn follow(acts: Vec<Act>) {
                     model.clean(cleaned.to_offset, now_ms, 1500);
                 }
             }
-            Act::Reopen => fixture = fixture.reopened(),
+            Act::Reopen => {
+                fixture.log.settled().await;
+                fixture = fixture.reopened();
+            }
         }
         let records = in_thread(&fixture);
         assert_eq!(records, model.records());
