@@ -279,7 +279,9 @@ pub fn committed_offsets(bootstrap: &str, topic: &str, group: &str, partitions: 
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
     let mut query = TopicPartitionList::new();
-    (0..partitions).for_each(|partition| drop(query.add_partition(topic, partition as i32)));
+    for partition in 0..partitions {
+        query.add_partition(topic, partition as i32);
+    }
     let committed = consumer.committed_offsets(query, PATIENCE).unwrap();
     let mut offsets = vec![0; partitions];
     for element in committed.elements() {
