@@ -300,14 +300,15 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs every segment that has something to sync: the active one, and those that are being completed.
+    /// The segments that have something to sync: the active one, and those that are being completed.
+    pub(super) fn unfinished(&self) -> Vec<Arc<SegmentFiles>> {
+        let state = self.state.lock();
+        let unfinished = state.segments.iter().filter(|s| s.indexes.is_some() && s.size > 0);
+        unfinished.map(|s| s.files.clone()).collect()
+    }
+
     async fn sync_unfinished(&self) -> Result<()> {
-        let unfinished: Vec<Arc<SegmentFiles>> = {
-            let state = self.state.lock();
-            let unfinished = state.segments.iter().filter(|s| s.indexes.is_some() && s.size > 0);
-            unfinished.map(|s| s.files.clone()).collect()
-        };
-        for files in unfinished {
+        for files in self.unfinished() {
             self.open_in_dir(|| files.writer())?.sync_data().await?;
         }
         // A sync that works after one that failed says nothing about what the failed one lost.
