@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::coordinator::GroupCoordinator;
 use crate::fetch::SessionCache;
 use crate::metadata::Metadata;
 use crate::partition::Partitions;
@@ -14,4 +15,5 @@ pub struct Broker {
     pub metadata: Metadata,
     pub partitions: Arc<Partitions>,
     pub fetch_sessions: SessionCache,
+    pub groups: GroupCoordinator,
 }

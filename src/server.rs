@@ -20,6 +20,7 @@ use crate::api::{self, Peer};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Listener};
+use crate::coordinator::GroupCoordinator;
 use crate::fetch::SessionCache;
 use crate::housekeeping::CleanerThreads;
 use crate::metadata::Metadata;
@@ -104,6 +105,7 @@ struct Running {
     acceptors: Vec<JoinHandle<()>>,
     workers: Workers,
     ticking: JoinHandle<()>,
+    coordinating: JoinHandle<()>,
     cleaners: CleanerThreads,
 }
 
@@ -120,14 +122,15 @@ async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, 
     let workers = Workers::start(&broker, logs.io());
     let acceptors = accept(listeners, config, &limits, &workers);
     let ticking = spawn_local(tick(broker.clone(), logs.clone()));
+    let coordinating = spawn_local(broker.groups.clone().run());
     let cleaners = CleanerThreads::start(&config.log_cleaner, logs, broker.clock);
     say_ready(config, &broker, started)?;
-    Ok(Running { broker, signals, acceptors, workers, ticking, cleaners })
+    Ok(Running { broker, signals, acceptors, workers, ticking, coordinating, cleaners })
 }
 
 impl Running {
     async fn until_stopped(self, logs: &Arc<LogManager>) -> Result<()> {
-        let Running { broker, mut signals, acceptors, mut workers, ticking, cleaners } = self;
+        let Running { broker, mut signals, acceptors, mut workers, ticking, coordinating, cleaners } = self;
         signals.next().await;
         tracing::info!("stopping");
         spawn_local(async move {
@@ -138,6 +141,7 @@ impl Running {
         acceptors.iter().for_each(JoinHandle::abort);
         workers.drain().await;
         ticking.abort();
+        coordinating.abort();
         cleaners.stop().await;
         let fenced = broker.metadata.close().await;
         let closed = logs.close(broker.metadata.broker_epoch()).await;
@@ -154,7 +158,8 @@ async fn open_broker(config: &Arc<Config>, logs: &Arc<LogManager>, bound: &[Boun
     let endpoints = endpoints(config, bound);
     let metadata = Metadata::open(config.clone(), logs.clone(), partitions.clone(), Clock, endpoints).await?;
     let fetch_sessions = SessionCache::new(config.max_incremental_fetch_session_cache_slots);
-    Ok(Arc::new(Broker { config: config.clone(), clock: Clock, metadata, partitions, fetch_sessions }))
+    let groups = GroupCoordinator::new(config.clone(), Clock, metadata.clone(), partitions.clone());
+    Ok(Arc::new(Broker { config: config.clone(), clock: Clock, metadata, partitions, fetch_sessions, groups }))
 }
 
 /// What clients are told: the advertised host, and the real port where the configuration leaves it open.

@@ -222,6 +222,10 @@ func verify(ctx context.Context, bootstrap, topic string, baseMs, count int64) {
 }
 
 func main() {
+	if os.Args[1] == "groups" {
+		groups(os.Args[2:])
+		return
+	}
 	bootstrap, prefix := os.Args[1], os.Args[4]
 	baseMs, err := strconv.ParseInt(os.Args[2], 10, 64)
 	check(err)

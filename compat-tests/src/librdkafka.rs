@@ -232,3 +232,54 @@ fn expect_at(consumer: &BaseConsumer, topic: &str, base_ms: i64, values: HeaderV
         }
     }
 }
+
+/// Two members share the topic, one leaves, the other takes over and reads to the end; all that was read is committed.
+pub fn share_group(bootstrap: &str, topic: &str, group: &str, partitions: u64, count: u64) {
+    let join = || -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", bootstrap).set("group.id", group).set("auto.offset.reset", "earliest");
+        config.set("enable.auto.commit", "false").set("heartbeat.interval.ms", "500");
+        let consumer: BaseConsumer = config.create().unwrap();
+        consumer.subscribe(&[topic]).unwrap();
+        consumer
+    };
+    let mut seen = std::collections::HashSet::new();
+    let mut read = |members: &[&BaseConsumer], what: &str, done: &dyn Fn(&[usize], usize) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for member in members {
+                if let Some(message) = member.poll(Duration::from_millis(10)) {
+                    let message = message.unwrap();
+                    seen.insert((message.partition(), message.offset()));
+                    // A rebalance may be under way; what is not committed then is read again.
+                    let _ = member.commit_message(&message, rdkafka::consumer::CommitMode::Async);
+                }
+            }
+            let assigned: Vec<usize> = members.iter().map(|member| member.assignment().unwrap().count()).collect();
+            if done(&assigned, seen.len()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: {assigned:?} partitions, {} records", seen.len());
+        }
+    };
+    let all = partitions as usize;
+    let first = join();
+    read(&[&first], "all partitions", &|assigned, _| assigned == [all]);
+    let second = join();
+    read(&[&first, &second], "halves", &|assigned, _| assigned == [all / 2, all / 2]);
+    second.unsubscribe();
+    drop(second);
+    read(&[&first], "all partitions again", &|assigned, _| assigned == [all]);
+    read(&[&first], "all records", &|_, records| records == count as usize);
+    first.commit_consumer_state(rdkafka::consumer::CommitMode::Sync).unwrap();
+}
+
+/// The sum of a group's committed offsets.
+pub fn committed(bootstrap: &str, topic: &str, group: &str, partitions: u64) -> i64 {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
+    let mut query = TopicPartitionList::new();
+    (0..partitions).for_each(|partition| drop(query.add_partition(topic, partition as i32)));
+    let committed = consumer.committed_offsets(query, PATIENCE).unwrap();
+    committed.elements().iter().map(|element| element.offset().to_raw().unwrap_or(-1).max(0)).sum()
+}

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use super::{Reply, RequestContext, decode};
 use crate::broker::Broker;
+use crate::config::Config;
 use crate::config::change::{self, Op, Operation};
 use crate::error::{ApiError, ErrorCode};
 use crate::metadata::topics::check_name;
@@ -63,9 +64,9 @@ pub(super) async fn alter(
     resources: &Arc<[Resource]>,
     validate_only: bool,
 ) -> Vec<(i16, Option<StrBytes>)> {
-    let (node_id, planned) = (broker.config.node_id, resources.clone());
+    let (config, planned) = (broker.config.clone(), resources.clone());
     let plan = move |image: &Image| {
-        let (changes, outcomes) = plan_all(node_id, image, &planned);
+        let (changes, outcomes) = plan_all(&config, image, &planned);
         (if validate_only { Vec::new() } else { changes }, outcomes)
     };
     let outcomes = match broker.metadata.alter_configs(plan).await {
@@ -79,14 +80,14 @@ pub(super) async fn alter(
     outcomes.into_iter().map(to_wire).collect()
 }
 
-fn plan_all(node_id: i32, image: &Image, resources: &[Resource]) -> (Vec<ConfigChange>, Vec<Result<(), ApiError>>) {
+fn plan_all(config: &Config, image: &Image, resources: &[Resource]) -> (Vec<ConfigChange>, Vec<Result<(), ApiError>>) {
     let repeated = repeated(resources);
     let mut changes = Vec::new();
     let outcomes = resources.iter().map(|resource| {
         if repeated.contains(&(resource.resource_type, resource.name.as_str())) {
             return Err(ApiError::new(ErrorCode::InvalidRequest, "Each resource must appear at most once."));
         }
-        changes.extend(plan(node_id, image, resource)?);
+        changes.extend(plan(config, image, resource)?);
         Ok(())
     });
     let outcomes = outcomes.collect();
@@ -100,7 +101,7 @@ fn repeated(resources: &[Resource]) -> BTreeSet<(i8, &str)> {
 }
 
 /// The records that a resource's operations come to.
-fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, ApiError> {
+fn plan(config: &Config, image: &Image, resource: &Resource) -> Result<Vec<ConfigChange>, ApiError> {
     let invalid = |message: String| Err(ApiError::new(ErrorCode::InvalidRequest, message));
     change::check_operations(&resource.operations)?;
     let name = resource.name.as_str();
@@ -110,7 +111,8 @@ fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigCh
         BROKER if !name.is_empty() && name.parse::<i32>().is_err() => {
             invalid(format!("Node id must be an integer, but it is: {name}"))
         }
-        BROKER if !name.is_empty() && name != node_id.to_string() => {
+        BROKER if !name.is_empty() && name != config.node_id.to_string() => {
+            let node_id = config.node_id;
             invalid(format!("Unexpected broker id, expected {node_id}, but received {name}"))
         }
         BROKER => {
@@ -119,7 +121,11 @@ fn plan(node_id: i32, image: &Image, resource: &Resource) -> Result<Vec<ConfigCh
         }
         BROKER_LOGGER => invalid("Log levels cannot be changed while the broker runs.".to_owned()),
         CLIENT_METRICS => invalid("Client metrics subscriptions are not supported yet.".to_owned()),
-        GROUP => invalid("Group settings are not supported yet.".to_owned()),
+        GROUP if name.is_empty() => invalid("Default group resources are not allowed.".to_owned()),
+        GROUP => {
+            let altered = config.alter_group(base(image, resource, &none), &resource.operations)?;
+            Ok(difference(image, resource, &altered))
+        }
         unknown => invalid(format!("Unknown resource type {unknown}")),
     }
 }
@@ -164,6 +170,8 @@ mod tests {
 
     #[test]
     fn topics_that_cannot_be_are_told_from_those_that_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::for_tests(dir.path(), &[]);
         let code = |name| {
             let resource = Resource {
                 resource_type: TOPIC,
@@ -171,7 +179,7 @@ mod tests {
                 operations: Vec::new(),
                 replaces: false,
             };
-            plan(1, &new_cluster(), &resource).unwrap_err().code
+            plan(&config, &new_cluster(), &resource).unwrap_err().code
         };
         assert_eq!(code("no/topic"), ErrorCode::InvalidTopicException);
         assert_eq!(code("unknown"), ErrorCode::UnknownTopicOrPartition);

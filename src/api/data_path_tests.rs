@@ -29,6 +29,7 @@ use crate::api::find;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::coordinator::GroupCoordinator;
 use crate::fetch::SessionCache;
 use crate::metadata::Metadata;
 use crate::partition::Partitions;
@@ -64,7 +65,8 @@ fn with_broker<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
         let endpoints = vec![("PLAINTEXT".to_owned(), "localhost".to_owned(), 9092)];
         let metadata = Metadata::open(config.clone(), logs, partitions.clone(), Clock, endpoints).await.unwrap();
         let fetch_sessions = SessionCache::new(10);
-        let broker = Arc::new(Broker { config, clock: Clock, metadata, partitions, fetch_sessions });
+        let groups = GroupCoordinator::new(config.clone(), Clock, metadata.clone(), partitions.clone());
+        let broker = Arc::new(Broker { config, clock: Clock, metadata, partitions, fetch_sessions, groups });
         test(Client { broker, name: None }).await;
     });
 }

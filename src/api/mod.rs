@@ -4,20 +4,33 @@
 
 mod alter_configs;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_topic_partitions;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -136,6 +149,15 @@ pub static TABLE: &[Api] = &[
     api(1, 4..=18, &schema::FETCH, |c, b| Box::pin(fetch::handle(c, b))).long_poll(),
     api(2, 1..=11, &schema::LIST_OFFSETS, |c, b| Box::pin(list_offsets::handle(c, b))),
     api(3, 0..=13, &schema::METADATA, |c, b| Box::pin(metadata::handle(c, b))),
+    api(8, 2..=10, &schema::OFFSET_COMMIT, |c, b| Box::pin(offset_commit::handle(c, b))),
+    api(9, 1..=10, &schema::OFFSET_FETCH, |c, b| Box::pin(offset_fetch::handle(c, b))),
+    api(10, 0..=6, &schema::FIND_COORDINATOR, |c, b| Box::pin(find_coordinator::handle(c, b))),
+    api(11, 0..=9, &schema::JOIN_GROUP, |c, b| Box::pin(join_group::handle(c, b))).long_poll(),
+    api(12, 0..=4, &schema::HEARTBEAT, |c, b| Box::pin(heartbeat::handle(c, b))),
+    api(13, 0..=5, &schema::LEAVE_GROUP, |c, b| Box::pin(leave_group::handle(c, b))),
+    api(14, 0..=5, &schema::SYNC_GROUP, |c, b| Box::pin(sync_group::handle(c, b))).long_poll(),
+    api(15, 0..=6, &schema::DESCRIBE_GROUPS, |c, b| Box::pin(describe_groups::handle(c, b))),
+    api(16, 0..=5, &schema::LIST_GROUPS, |c, b| Box::pin(list_groups::handle(c, b))),
     api(18, 0..=4, &schema::API_VERSIONS, |c, b| Box::pin(api_versions::handle(c, b))),
     api(19, 2..=7, &schema::CREATE_TOPICS, |c, b| Box::pin(create_topics::handle(c, b))),
     api(20, 1..=6, &schema::DELETE_TOPICS, |c, b| Box::pin(delete_topics::handle(c, b))),
@@ -145,8 +167,12 @@ pub static TABLE: &[Api] = &[
     api(32, 1..=4, &schema::DESCRIBE_CONFIGS, |c, b| Box::pin(describe_configs::handle(c, b))),
     api(33, 0..=2, &schema::ALTER_CONFIGS, |c, b| Box::pin(alter_configs::handle(c, b))),
     api(37, 0..=3, &schema::CREATE_PARTITIONS, |c, b| Box::pin(create_partitions::handle(c, b))),
+    api(42, 0..=2, &schema::DELETE_GROUPS, |c, b| Box::pin(delete_groups::handle(c, b))),
     api(44, 0..=1, &schema::INCREMENTAL_ALTER_CONFIGS, |c, b| Box::pin(incremental_alter_configs::handle(c, b))),
+    api(47, 0..=0, &schema::OFFSET_DELETE, |c, b| Box::pin(offset_delete::handle(c, b))),
     api(60, 0..=2, &schema::DESCRIBE_CLUSTER, |c, b| Box::pin(describe_cluster::handle(c, b))),
+    api(68, 0..=1, &schema::CONSUMER_GROUP_HEARTBEAT, |c, b| Box::pin(consumer_group_heartbeat::handle(c, b))),
+    api(69, 0..=1, &schema::CONSUMER_GROUP_DESCRIBE, |c, b| Box::pin(consumer_group_describe::handle(c, b))),
     api(75, 0..=0, &schema::DESCRIBE_TOPIC_PARTITIONS, |c, b| Box::pin(describe_topic_partitions::handle(c, b))),
 ];
 

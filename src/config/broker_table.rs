@@ -77,33 +77,57 @@ pub static BROKER: &[Setting] = &[
     setting(Int, "fetch.max.bytes", "57671680").at_least(1024).doc("Most bytes that one fetch is answered with."),
     setting(Int, "fetch.purgatory.purge.interval.requests", "1000"),
     setting(Boolean, "follower.fetch.last.tiered.offset.enable", "false").cluster_wide(),
-    setting(Int, "group.consumer.assignment.interval.ms", "1000").at_least(0).cluster_wide(),
-    setting(List, "group.consumer.assignors", "uniform,range").rule(ListOf(&[], false)),
-    setting(Int, "group.consumer.heartbeat.interval.ms", "5000").at_least(1),
-    setting(Int, "group.consumer.max.assignment.interval.ms", "15000").at_least(0),
-    setting(Int, "group.consumer.max.heartbeat.interval.ms", "15000").at_least(1),
-    setting(Int, "group.consumer.max.session.timeout.ms", "60000").at_least(1),
-    setting(Int, "group.consumer.max.size", "2147483647").at_least(1),
-    setting(String, "group.consumer.migration.policy", "bidirectional").rule(OneOfIgnoreCase(&[
-        "DISABLED",
-        "DOWNGRADE",
-        "UPGRADE",
-        "BIDIRECTIONAL",
-    ])),
-    setting(Int, "group.consumer.min.assignment.interval.ms", "0").at_least(0),
-    setting(Int, "group.consumer.min.heartbeat.interval.ms", "5000").at_least(1),
-    setting(Int, "group.consumer.min.session.timeout.ms", "45000").at_least(1),
-    setting(Int, "group.consumer.session.timeout.ms", "45000").at_least(1),
+    setting(Int, "group.consumer.assignment.interval.ms", "1000")
+        .at_least(0)
+        .cluster_wide()
+        .doc("Shortest time between two assignments of a group of the new protocol."),
+    setting(List, "group.consumer.assignors", "uniform,range")
+        .rule(ListOf(&[], false))
+        .doc("Assignors of the new protocol, of uniform and range; the first is the default."),
+    setting(Int, "group.consumer.heartbeat.interval.ms", "5000")
+        .at_least(1)
+        .doc("Time between heartbeats that members of the new protocol are given."),
+    setting(Int, "group.consumer.max.assignment.interval.ms", "15000")
+        .at_least(0)
+        .doc("Upper bound of a group's own consumer.assignment.interval.ms."),
+    setting(Int, "group.consumer.max.heartbeat.interval.ms", "15000")
+        .at_least(1)
+        .doc("Upper bound of a group's own consumer.heartbeat.interval.ms."),
+    setting(Int, "group.consumer.max.session.timeout.ms", "60000")
+        .at_least(1)
+        .doc("Upper bound of a group's own consumer.session.timeout.ms."),
+    setting(Int, "group.consumer.max.size", "2147483647")
+        .at_least(1)
+        .doc("Most members of a group of the new protocol."),
+    setting(String, "group.consumer.migration.policy", "bidirectional")
+        .rule(OneOfIgnoreCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"]))
+        .doc("Which way groups with members may change between the two protocols."),
+    setting(Int, "group.consumer.min.assignment.interval.ms", "0")
+        .at_least(0)
+        .doc("Lower bound of a group's own consumer.assignment.interval.ms."),
+    setting(Int, "group.consumer.min.heartbeat.interval.ms", "5000")
+        .at_least(1)
+        .doc("Lower bound of a group's own consumer.heartbeat.interval.ms."),
+    setting(Int, "group.consumer.min.session.timeout.ms", "45000")
+        .at_least(1)
+        .doc("Lower bound of a group's own consumer.session.timeout.ms."),
+    setting(Int, "group.consumer.session.timeout.ms", "45000")
+        .at_least(1)
+        .doc("Silence after which a member of the new protocol is out."),
     setting(Int, "group.coordinator.append.linger.ms", "-1").at_least(-1),
     setting(Int, "group.coordinator.background.threads", "2").at_least(1),
     setting(Int, "group.coordinator.cached.buffer.max.bytes", "1048588").at_least(524_288).cluster_wide(),
     setting(List, "group.coordinator.rebalance.protocols", "classic,consumer,streams")
-        .rule(ListOf(&["consumer", "classic", "share", "streams"], false)),
+        .rule(ListOf(&["consumer", "classic", "share", "streams"], false))
+        .doc("Without consumer in it the new protocol is not served."),
     setting(Int, "group.coordinator.threads", "4").at_least(1),
-    setting(Int, "group.initial.rebalance.delay.ms", "3000"),
-    setting(Int, "group.max.session.timeout.ms", "1800000"),
-    setting(Int, "group.max.size", "2147483647").at_least(1),
-    setting(Int, "group.min.session.timeout.ms", "6000"),
+    setting(Int, "group.initial.rebalance.delay.ms", "3000")
+        .doc("Time a new classic group waits for more members before its first rebalance."),
+    setting(Int, "group.max.session.timeout.ms", "1800000")
+        .doc("Longest session timeout that a classic member may ask for."),
+    setting(Int, "group.max.size", "2147483647").at_least(1).doc("Most members of a classic group."),
+    setting(Int, "group.min.session.timeout.ms", "6000")
+        .doc("Shortest session timeout that a classic member may ask for."),
     setting(Int, "group.share.assignment.interval.ms", "1000").at_least(0).cluster_wide(),
     setting(List, "group.share.assignors", "simple").rule(ListOf(&[], false)),
     setting(Int, "group.share.delivery.count.limit", "5").between(2, 10),
@@ -292,17 +316,23 @@ pub static BROKER: &[Setting] = &[
     setting(Int, "num.recovery.threads.per.data.dir", "2").at_least(1).cluster_wide(),
     unset(Int, "num.replica.alter.log.dirs.threads"),
     setting(Int, "num.replica.fetchers", "1").at_least(1).cluster_wide(),
-    setting(Int, "offset.metadata.max.bytes", "4096"),
+    setting(Int, "offset.metadata.max.bytes", "4096").doc("Longest text that may be committed with an offset."),
     setting(Int, "offsets.commit.timeout.ms", "5000").at_least(1),
     setting(Int, "offsets.load.buffer.size", "5242880").at_least(1),
-    setting(Long, "offsets.retention.check.interval.ms", "600000").at_least(1),
-    setting(Int, "offsets.retention.minutes", "10080").at_least(1),
+    setting(Long, "offsets.retention.check.interval.ms", "600000")
+        .at_least(1)
+        .doc("Time between two looks for expired offsets."),
+    setting(Int, "offsets.retention.minutes", "10080")
+        .at_least(1)
+        .doc("How long offsets are kept that no member of their group wants any more."),
     setting(Int, "offsets.topic.compression.codec", "0"),
     setting(Int, "offsets.topic.num.partitions", "50")
         .at_least(1)
         .doc("Partitions of __consumer_offsets when it is created."),
-    setting(Short, "offsets.topic.replication.factor", "3").at_least(1),
-    setting(Int, "offsets.topic.segment.bytes", "104857600").at_least(1),
+    setting(Short, "offsets.topic.replication.factor", "3")
+        .at_least(1)
+        .doc("Replicas of that topic, as far as there are brokers."),
+    setting(Int, "offsets.topic.segment.bytes", "104857600").at_least(1).doc("That topic's segment.bytes."),
     setting(
         Class,
         "principal.builder.class",

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::broker_table::BROKER;
 use super::setting::{Dynamic, Kind, Setting, split_list};
-use super::topic_table::TOPIC;
+use super::topic_table::{GROUP, TOPIC};
 use super::values::Values;
-use super::{checks, find, validate_topic_config};
+use super::{Config, checks, find, validate_topic_config};
 use crate::error::{ApiError, ErrorCode};
 
 /// One operation of IncrementalAlterConfigs; AlterConfigs sets.
@@ -99,6 +99,43 @@ pub fn alter_broker(current: &Overrides, operations: &[Operation], cluster_wide:
     let values = Values::new(altered.clone()).and_then(|values| checks::check_logs(&values));
     values.map_err(|error| invalid_request(error.0))?;
     Ok(altered)
+}
+
+impl Config {
+    /// A group's overrides after `operations`, within the bounds that the broker's settings draw.
+    pub fn alter_group(&self, current: &Overrides, operations: &[Operation]) -> Result<Overrides, ApiError> {
+        let altered = apply(GROUP, current, operations)?;
+        self.check_group(&altered).map_err(|message| ApiError::new(ErrorCode::InvalidConfig, message))?;
+        Ok(altered)
+    }
+
+    fn check_group(&self, overrides: &Overrides) -> Result<(), String> {
+        let effective = |name: &str| {
+            let setting = find(GROUP, name)?;
+            let own = overrides.get(name).and_then(|text| setting.parse(text).ok());
+            own.or_else(|| self.value(setting.synonym).map(str::to_owned))?.parse::<i64>().ok()
+        };
+        for (name, text) in overrides {
+            let setting = find(GROUP, name).ok_or_else(|| format!("Unknown group config name: {name}"))?;
+            setting.parse(text)?;
+            let Some((kind, rest)) = name.split_once('.') else { continue };
+            for (bound, words) in [("min", "greater"), ("max", "less")] {
+                let broker_name = format!("group.{kind}.{bound}.{rest}");
+                let limit = self.value(&broker_name).and_then(|limit| limit.parse::<i64>().ok());
+                let (Some(limit), Some(value)) = (limit, effective(name)) else { continue };
+                if (bound == "min" && value < limit) || (bound == "max" && value > limit) {
+                    return Err(format!("{name} must be {words} than or equal to {broker_name}"));
+                }
+            }
+        }
+        for kind in ["consumer", "share", "streams"] {
+            let (session, heartbeat) = (format!("{kind}.session.timeout.ms"), format!("{kind}.heartbeat.interval.ms"));
+            if effective(&session) <= effective(&heartbeat) {
+                return Err(format!("{session} must be greater than {heartbeat}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Eligible leader replicas, which new clusters have, build on one min.insync.replicas for all.
@@ -251,6 +288,38 @@ mod tests {
             alter_broker(&altered, &[delete("message.max.bytes"), delete("log.retention.ms")], true),
             Ok(overrides(&[]))
         );
+    }
+
+    #[test]
+    fn group_settings_keep_within_the_brokers_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::for_tests(dir.path(), &[("group.consumer.max.session.timeout.ms", "50000")]);
+        let alter = |name, value| config.alter_group(&Overrides::new(), &[operation(name, Op::Set, value)]);
+        let session = alter("consumer.session.timeout.ms", "46000").unwrap();
+        assert_eq!(session, overrides(&[("consumer.session.timeout.ms", "46000")]));
+        let refusal = |name, value| alter(name, value).map_err(|error| (error.code, error.message)).unwrap_err();
+        let expected = [
+            ("no.such", "1", "Unknown group config name: no.such"),
+            (
+                "consumer.session.timeout.ms",
+                "50001",
+                "consumer.session.timeout.ms must be less than or equal to group.consumer.max.session.timeout.ms",
+            ),
+            (
+                "consumer.heartbeat.interval.ms",
+                "4999",
+                "consumer.heartbeat.interval.ms must be greater than or equal to \
+                 group.consumer.min.heartbeat.interval.ms",
+            ),
+            (
+                "consumer.session.timeout.ms",
+                "x",
+                "Invalid value x for configuration consumer.session.timeout.ms: Not a number of type INT",
+            ),
+        ];
+        for (name, value, message) in expected {
+            assert_eq!(refusal(name, value), (ErrorCode::InvalidConfig, message.to_owned()));
+        }
     }
 
     #[test]

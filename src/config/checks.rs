@@ -11,6 +11,7 @@ pub(super) fn check(values: &Values) -> Result<(), ConfigError> {
     check_quorum(values)?;
     check_not_supported(values)?;
     check_logs(values)?;
+    check_groups(values)?;
     check_network(values)
 }
 
@@ -98,6 +99,25 @@ pub(super) fn check_logs(values: &Values) -> Result<(), ConfigError> {
             "log.cleaner.min.compaction.lag.ms={min_lag} must not be greater than \
              log.cleaner.max.compaction.lag.ms={max_lag}"
         )
+    })
+}
+
+fn check_groups(values: &Values) -> Result<(), ConfigError> {
+    let number = |name: &str| values.parse::<i64>(name);
+    let in_order = |low: &str, high: &str| {
+        let (lower, higher) = (number(low), number(high));
+        require(lower <= higher, || format!("{low}={lower} must not be greater than {high}={higher}"))
+    };
+    in_order("group.min.session.timeout.ms", "group.max.session.timeout.ms")?;
+    for name in ["session.timeout.ms", "heartbeat.interval.ms", "assignment.interval.ms"] {
+        let [default, min, max] = ["", "min.", "max."].map(|bound| format!("group.consumer.{bound}{name}"));
+        in_order(&min, &default)?;
+        in_order(&default, &max)?;
+    }
+    let assignors = values.text("group.consumer.assignors");
+    let known = |name| matches!(name, "uniform" | "range");
+    require(!assignors.is_empty() && split_list(assignors).all(known), || {
+        format!("group.consumer.assignors={assignors} is not supported: there are uniform and range")
     })
 }
 

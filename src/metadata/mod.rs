@@ -20,7 +20,7 @@ pub mod topics;
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -29,6 +29,7 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_storage::checkpoint::random_uuid;
 use ottla_storage::log::LogManager;
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -60,7 +61,11 @@ pub struct ConfigChange {
     pub value: Option<String>,
 }
 
+/// Ids and names.
+pub type DeletedTopics = Vec<(Uuid, Arc<str>)>;
+
 /// Shared handle: read the image, or commit records that change it.
+#[derive(Clone)]
 pub struct Metadata {
     shared: Arc<Shared>,
 }
@@ -71,6 +76,8 @@ struct Shared {
     writer: Mutex<Writer>,
     /// What is left of the current block.
     producer_ids: Mutex<Range<i64>>,
+    /// Who wants to know of deleted topics.
+    deletions: OnceLock<UnboundedSender<DeletedTopics>>,
     config: Arc<Config>,
     logs: Arc<LogManager>,
     partitions: Arc<Partitions>,
@@ -100,6 +107,7 @@ impl Metadata {
             image: ArcSwap::from_pointee(image),
             writer: Mutex::new(Writer { log, in_doubt: Vec::new() }),
             producer_ids: Mutex::new(0..0),
+            deletions: OnceLock::new(),
             config,
             logs,
             partitions,
@@ -176,6 +184,13 @@ impl Metadata {
     /// Offset of this broker's registration, which `.kafka_cleanshutdown` names.
     pub fn broker_epoch(&self) -> i64 {
         self.image().broker(self.shared.config.node_id).map_or(-1, |broker| broker.epoch)
+    }
+
+    /// Topics that are deleted from now on, when they are gone from the image. For one receiver.
+    pub fn deleted_topics(&self) -> UnboundedReceiver<DeletedTopics> {
+        let (sender, receiver) = unbounded_channel();
+        self.shared.deletions.set(sender).expect("one receiver");
+        receiver
     }
 
     /// Fences the broker, the last record of a clean stop: without it the next start gives every partition a new leader
@@ -273,16 +288,22 @@ impl Shared {
     /// Applies what is in the log, up to `offset`: makes, changes and deletes what the records say, and publishes the
     /// image.
     async fn apply(&self, records: Vec<Record>, offset: i64) -> Result<Vec<Uuid>, ApiError> {
-        let mut delta = Delta::new(&self.image.load());
+        let before = self.image.load_full();
+        let mut delta = Delta::new(&before);
         delta.reach(offset);
         let applied = records.into_iter().try_for_each(|record| delta.apply(record));
         let (image, changes) = applied.and_then(|()| delta.finish()).expect("records planned on this very image");
         let image = Arc::new(image);
         let created = changes.created.keys().copied().collect();
         let deleted = changes.deleted.clone();
+        let names = deleted.iter().filter_map(|id| Some((*id, before.topic_by_id(*id)?.name.clone()))).collect();
         let made = self.prepare(image.clone(), changes).await;
         // What is in the log holds, even if a directory could not be made: the next start tries again.
         self.image.store(image);
+        if let Some(deletions) = self.deletions.get().filter(|_| !deleted.is_empty()) {
+            // Nobody listens any more when the broker stops.
+            let _ = deletions.send(names);
+        }
         let removed = self.remove(deleted).await;
         made.and(removed).map(|()| created)
     }

@@ -1,6 +1,10 @@
 //! The shape of every request that the table serves: fields, the versions that carry them, where tagged fields begin.
 //! No decoding: `guard` walks these before kafka-protocol builds anything. A new API adds one const here.
 
+mod groups;
+
+pub use groups::*;
+
 /// One request.
 #[derive(Debug)]
 pub struct Schema {

@@ -1,5 +1,6 @@
 //! Kafka's primitive types, read from a borrowed frame without copying and written into one buffer.
-//! For the Produce and Fetch fast path; every other message goes through kafka-protocol.
+//! For the Produce and Fetch fast path, versions that kafka-protocol lacks, and the group coordinator's records; every
+//! other message goes through kafka-protocol.
 
 use bytes::{BufMut, BytesMut};
 use uuid::Uuid;
@@ -110,7 +111,11 @@ impl<'a> Reader<'a> {
 
     /// An array's element count: never more than the bytes that are left, since every element takes at least one.
     pub fn array_len(&mut self) -> Result<usize> {
-        let len = self.length(Self::i32)?.ok_or(Malformed("an array is null"))?;
+        self.nullable_array_len()?.ok_or(Malformed("an array is null"))
+    }
+
+    pub fn nullable_array_len(&mut self) -> Result<Option<usize>> {
+        let Some(len) = self.length(Self::i32)? else { return Ok(None) };
         if len > self.buf.len() {
             return Err(Malformed("an array is longer than the frame"));
         }
@@ -118,7 +123,7 @@ impl<'a> Reader<'a> {
         if self.elements > MAX_ELEMENTS {
             return Err(Malformed("more than 1,000,000 topics and partitions"));
         }
-        Ok(len)
+        Ok(Some(len))
     }
 
     /// Visits the tagged fields that close a structure; nothing in classic versions.

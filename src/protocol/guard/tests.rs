@@ -116,6 +116,11 @@ fn every_version() -> impl Iterator<Item = (&'static Api, i16)> {
     TABLE.iter().flat_map(|api| (api.min_version..=api.max_version).map(move |version| (api, version)))
 }
 
+/// OffsetCommit and OffsetFetch 10 are newer than kafka-protocol, and decoded (and tested) by their handlers.
+fn every_decodable_version() -> impl Iterator<Item = (&'static Api, i16)> {
+    every_version().filter(|(api, version)| !matches!((api.key, version), (8 | 9, 10)))
+}
+
 fn rng() -> TestRng {
     TestRng::deterministic_rng(prop::test_runner::RngAlgorithm::ChaCha)
 }
@@ -123,7 +128,7 @@ fn rng() -> TestRng {
 #[test]
 fn what_is_valid_is_accepted_and_walked_as_the_decoder_does() {
     let mut rng = rng();
-    for (api, version) in every_version() {
+    for (api, version) in every_decodable_version() {
         for _ in 0..10 {
             let body = make(api, version, &mut rng);
             assert_eq!(walk(api, version, &body), Ok(body.len()), "{} v{version}", api.name);
@@ -146,7 +151,7 @@ fn what_is_cut_short_is_refused() {
 #[test]
 fn what_is_damaged_is_refused_or_decodes_from_the_bytes_that_were_walked() {
     let mut rng = rng();
-    for (api, version) in every_version() {
+    for (api, version) in every_decodable_version() {
         for _ in 0..200 {
             let mut body = make(api, version, &mut rng);
             for _ in 0..rng.random_range(1..4) {

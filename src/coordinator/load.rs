@@ -1,0 +1,89 @@
+//! Reading a partition's log from its beginning into a machine.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ottla_storage::batch::{self, BatchError, BatchHeader};
+use ottla_storage::log::{Log, LogSlice};
+
+use crate::group::records::Record;
+use crate::group::{Machine, Position};
+
+const READ_BYTES: usize = 1 << 20;
+/// What one compressed batch may become.
+const BATCH_LIMIT_BYTES: usize = 256 << 20;
+/// Type of the control record that ends a transaction with success.
+const COMMIT: i16 = 1;
+
+/// The machine, and the offset after the last record that it knows.
+pub async fn replay(log: &Arc<Log>) -> anyhow::Result<(Machine, i64)> {
+    let mut machine = Machine::default();
+    let end = log.log_end_offset();
+    // After a failed write there may be records that are not on disk yet, and will be.
+    log.written(end).await?;
+    let mut next = log.log_start_offset();
+    while next < end {
+        let read = match log.read(next, end, READ_BYTES, true).await? {
+            Ok(read) => read,
+            // Deleted from the front in the meantime.
+            Err(range) if range.log_start_offset > next => {
+                next = range.log_start_offset;
+                continue;
+            }
+            Err(range) => bail!("offset {next} is not in the log: {range:?}"),
+        };
+        let mut content = Vec::with_capacity(read.bytes);
+        for slice in read.slices {
+            match slice {
+                LogSlice::Memory(bytes) => content.extend_from_slice(&bytes),
+                LogSlice::File(file) => content.extend_from_slice(&file.file.read_at(file.pos, file.len).await?),
+            }
+        }
+        match apply_batches(&mut machine, &content, next).with_context(|| format!("the batches from {next} on"))? {
+            reached if reached > next => next = reached,
+            // Compaction has removed the last records.
+            _ => break,
+        }
+    }
+    Ok((machine, end))
+}
+
+/// Applies the records of `content` from offset `from` on; returns the offset after them.
+fn apply_batches(machine: &mut Machine, content: &[u8], from: i64) -> anyhow::Result<i64> {
+    let mut next = from;
+    for item in batch::batches(content) {
+        let (_, header, bytes) = match item {
+            Err(BatchError::Truncated { .. }) => break,
+            item => item?,
+        };
+        batch::verify_crc(bytes)?;
+        let records = batch::records_bytes(bytes, BATCH_LIMIT_BYTES)?;
+        for record in batch::records(&header, &records) {
+            let record = record?;
+            if record.offset >= from {
+                apply(machine, &header, &record);
+            }
+        }
+        next = header.next_offset();
+    }
+    Ok(next)
+}
+
+fn apply(machine: &mut Machine, header: &BatchHeader, record: &batch::Record<'_>) {
+    let key = record.key.unwrap_or_default();
+    if header.is_control() {
+        // Version and type.
+        if let [_, _, high, low] = *key {
+            machine.end_transaction(header.producer_id, i16::from_be_bytes([high, low]) == COMMIT);
+        }
+        return;
+    }
+    let producer_id = header.is_transactional().then_some(header.producer_id);
+    match Record::decode(key, record.value) {
+        Ok(decoded) => machine.apply(&decoded, Position { offset: record.offset, producer_id }),
+        // Better without one group than without all of them.
+        Err(error) => {
+            tracing::error!(offset = record.offset, error = %error, "a record of the group coordinator is not understood");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The target assignment: who shall own what in a new epoch of the group.
+
+use super::assignors::{self, MemberSpec, Plan};
+use super::group::{ConsumerGroup, Member};
+use super::{preferred_assignor, with_updated};
+use crate::group::machine::Turn;
+use crate::group::records::{Assignment, Name, Record, TargetEpoch};
+
+impl Turn<'_> {
+    /// The epoch and the updated member's part of the newest target assignment, which is made here if it is time.
+    pub(super) fn note_target(
+        &mut self,
+        id: &Name,
+        group: &ConsumerGroup,
+        epoch: i32,
+        updated: &Member,
+    ) -> (i32, Assignment) {
+        let last = group.target_epoch;
+        let pause_ms = i64::from(self.consumer_assignment_interval_ms(id));
+        let too_soon = last.timestamp_ms != 0 && pause_ms != 0 && self.now_ms < last.timestamp_ms + pause_ms;
+        if last.epoch >= epoch || too_soon {
+            return (last.epoch, group.target_of(&updated.id));
+        }
+        let mut plan = self.compute(group, updated);
+        let own = plan.get(&updated.id).cloned().unwrap_or_default();
+        for member in with_updated(group, updated) {
+            let target = plan.remove(&member.id).unwrap_or_default();
+            if group.target.get(&member.id) != Some(&target) {
+                let (group, member) = (id.clone(), member.id.clone());
+                self.out.records.push(Record::Target { group, member, value: Some(target) });
+            }
+        }
+        let value = Some(TargetEpoch { epoch, timestamp_ms: self.now_ms });
+        self.out.records.push(Record::TargetEpoch { group: id.clone(), value });
+        (epoch, own)
+    }
+
+    fn compute(&self, group: &ConsumerGroup, updated: &Member) -> Plan {
+        let members = || with_updated(group, updated);
+        let none = Assignment::new();
+        let specs = members().map(|member| {
+            let topics = group.topics_of(&member.metadata).into_iter();
+            MemberSpec {
+                id: &member.id,
+                instance: member.metadata.instance_id.as_ref(),
+                topics: topics.filter_map(|name| self.cluster.topic(name)).map(|topic| topic.id).collect(),
+                assigned: group.target.get(&member.id).unwrap_or(&none),
+            }
+        });
+        let mut specs: Vec<MemberSpec<'_>> = specs.collect();
+        specs.sort_by_key(|spec| spec.id);
+        // By name and by regular expression at once the topics may differ even if both are the same for all.
+        let same = |member: &Member| {
+            let (own, of) = (&updated.metadata, &member.metadata);
+            own.topics == of.topics && own.regex == of.regex && (own.regex.is_empty() || own.topics.is_empty())
+        };
+        let homogeneous = members().all(same);
+        let partitions = |topic| self.cluster.topic_by_id(topic).map_or(0, |topic| topic.partitions);
+        match preferred_assignor(members()).unwrap_or(&self.settings.consumer.assignors[0]).as_ref() {
+            "range" => assignors::range::assign(&specs, &partitions),
+            _ if homogeneous => assignors::uniform::assign_same(&specs, &partitions),
+            _ => assignors::uniform_mixed::assign(&specs, &partitions),
+        }
+    }
+}
