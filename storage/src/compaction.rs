@@ -60,6 +60,7 @@ pub enum CleanError {
 pub fn clean(log: &Arc<Log>, map: &mut OffsetMap, now_ms: i64, pace: Pace<'_>) -> Result<Option<Cleaned>, CleanError> {
     let Some(cleaning) = log.begin_cleaning() else { return Ok(None) };
     let Some(cleanable) = log.cleanable(now_ms)?.filter(|cleanable| cleanable.dirty_bytes > 0) else { return Ok(None) };
+    cleaning.sync_markers()?;
     // A log that was deleted meanwhile is none to go on with.
     let mut pace = |bytes: usize| if log.is_offline() { ControlFlow::Break(()) } else { pace(bytes) };
     map.clear();

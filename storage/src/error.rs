@@ -16,8 +16,8 @@ pub enum Error {
     /// The log directory is in use by another process.
     #[error("{} is in use by another process: stop it, or set log.dirs to another directory", path.display())]
     Locked { path: PathBuf },
-    /// The log failed earlier (a write or sync did not complete) and takes no more writes.
-    #[error("the log in {} is offline after an earlier write failure", path.display())]
+    /// The log takes no writes: one failed, or a sync did, or the disk is full and is not tried again yet.
+    #[error("the log in {} takes no writes since one failed", path.display())]
     Offline { path: PathBuf },
 }
 

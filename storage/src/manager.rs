@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::checkpoint::{self, MetaProperties, Offsets};
@@ -20,6 +21,8 @@ use crate::{Error, Result};
 const POOL_KEEP_BYTES: usize = 8 << 20;
 /// Kafka's replica.high.watermark.checkpoint.interval.ms; recovery points and log start offsets go along.
 const CHECKPOINT_INTERVAL_MS: i64 = 5_000;
+/// Logs that a clean stop works on at a time.
+const CLOSED_AT_ONCE: usize = 64;
 /// Kafka keeps the ids below for what is no directory: not assigned, lost, moving.
 const FIRST_DIRECTORY_ID: u128 = 100;
 
@@ -313,21 +316,29 @@ impl LogManager {
         Ok(())
     }
 
+    /// Several at a time, since each waits for the disk.
+    async fn close_logs(&self) -> Result<()> {
+        let (mut logs, mut closing, mut result) = (self.logs().into_iter(), JoinSet::new(), Ok(()));
+        loop {
+            for LogEntry { topic, partition, log, .. } in logs.by_ref().take(CLOSED_AT_ONCE - closing.len()) {
+                closing.spawn_local(async move {
+                    let closed = log.close().await;
+                    closed.inspect_err(|error| tracing::error!(topic, partition, %error, "log not closed cleanly"))
+                });
+            }
+            let Some(closed) = closing.join_next().await else { return result };
+            let closed = closed.unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()));
+            result = result.and(closed);
+        }
+    }
+
     /// Writes and cuts everything, checkpoints, then the clean-shutdown marker. No marker if anything failed.
     pub async fn close(self: &Arc<LogManager>, broker_epoch: i64) -> Result<()> {
-        let mut failed = None;
-        for entry in self.logs() {
-            if let Err(error) = entry.log.close().await {
-                tracing::error!(topic = entry.topic, partition = entry.partition, %error, "log not closed cleanly");
-                failed = Some(error);
-            }
-        }
+        let closed = self.close_logs().await;
         // Apache Kafka would open what is left of them as logs, and find them cut short.
         self.remove_doomed(i64::MAX);
         self.write_checkpoints()?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+        closed?;
         for dir in self.online_dirs() {
             dirs::write_clean_shutdown(self.io(), &dir.path, broker_epoch)?;
         }

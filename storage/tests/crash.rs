@@ -23,12 +23,14 @@ use ottla_storage::log::{AppendError, Log, LogConfig, LogManager, LogManagerOpti
 use ottla_storage::validate::ValidBatch;
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 
-use self::model::{Batch, End, LogModel, build};
+use self::model::{Batch, End, LogModel, Producer, build};
 
 #[path = "crash/compacted.rs"]
 mod compacted;
 #[path = "crash/model.rs"]
 mod model;
+#[path = "crash/transactions.rs"]
+mod transactions;
 
 /// Err with what is wrong, unless it holds.
 macro_rules! ensure {
@@ -43,7 +45,9 @@ use ensure;
 const START_MS: i64 = 1_700_000_000_000;
 const DIR: &str = "/data";
 const LOGS: u64 = 3;
+/// So many that are idempotent, and then as many transactional ones.
 const PRODUCERS: u64 = 3;
+const FIRST_PRODUCER: i64 = 100;
 const RUNS: u64 = 20_000;
 /// So often is everybody else let run before something counts as hanging.
 const PATIENCE: usize = 20_000;
@@ -293,7 +297,7 @@ impl Run {
         let i = self.rng.below(LOGS) as usize;
         let Some(log) = life.logs[i].clone() else { return self.create(life, i) };
         let model = self.models[i].clone().expect("there is one for each log");
-        match self.rng.below(32) {
+        match self.rng.below(34) {
             0..16 => self.append(life, i, &log, &model)?,
             16 | 17 => self.append_again(&log, &model)?,
             18 | 19 => self.all_waiters(life).await?,
@@ -319,6 +323,7 @@ impl Run {
             }
             29 => self.epoch += 1,
             30 if self.rng.one_in(4) => self.delete(life, i)?,
+            32 | 33 => self.end_transaction(life, i, &log, &model)?,
             31 if self.rng.one_in(3) => {
                 let full = self.rng.coin();
                 life.was_full |= full;
@@ -368,9 +373,9 @@ impl Run {
         model: &Rc<RefCell<LogModel>>,
     ) -> Result<(), String> {
         let producer = self.rng.coin().then(|| {
-            let id = 100 + self.rng.below(PRODUCERS) as i64;
-            let next = model.borrow().last_of(id).map_or(0, |b| b.header.last_sequence() + 1);
-            (id, next)
+            let id = FIRST_PRODUCER + self.rng.below(2 * PRODUCERS) as i64;
+            let sequence = model.borrow().last_of(id).map_or(0, |b| b.header.last_sequence() + 1);
+            Producer { id, sequence, transactional: id >= FIRST_PRODUCER + PRODUCERS as i64 }
         });
         let sizes: Vec<usize> = (0..self.rng.between(1, 4))
             .map(|_| {
@@ -398,13 +403,21 @@ impl Run {
         };
         self.say(|| format!("{} append {} bytes at {end}", topic(i), sent.len()));
         ensure!(appended.base_offset == end && !appended.duplicate, "{}: {appended:?}, expected {end}", topic(i));
+        self.note_appended(life, log, model, &sent);
+        Ok(())
+    }
+
+    /// `sent` is the log's last batch now; somebody waits until it is written.
+    fn note_appended(&self, life: &mut Life, log: &Arc<Log>, model: &Rc<RefCell<LogModel>>, sent: &[u8]) {
+        let end = model.borrow().end();
         let mut bytes = sent.to_vec();
+        let header = BatchHeader::read(&bytes).expect("as it was built");
         bytes[..16].copy_from_slice(&header.assigned_prefix(end, self.epoch));
         let header = BatchHeader::read(&bytes).expect("as it was built");
         model.borrow_mut().batches.push(Batch { header, bytes: bytes.into() });
         let (log, model, every_one_is_synced) = (log.clone(), model.clone(), self.setup.config.flush_messages == 1);
         life.waiting.push(spawn_local(async move {
-            let next = appended.last_offset + 1;
+            let next = header.next_offset();
             if log.written(next).await.is_ok() {
                 let mut model = model.borrow_mut();
                 model.acked = model.acked.max(next);
@@ -413,13 +426,12 @@ impl Run {
                 }
             }
         }));
-        Ok(())
     }
 
     /// A producer that saw no answer sends its last batch again.
     fn append_again(&mut self, log: &Arc<Log>, model: &Rc<RefCell<LogModel>>) -> Result<(), String> {
         let model = model.borrow();
-        let id = 100 + self.rng.below(PRODUCERS) as i64;
+        let id = FIRST_PRODUCER + self.rng.below(PRODUCERS) as i64;
         let Some(last) = model.last_of(id).filter(|last| last.base() >= model.start) else { return Ok(()) };
         let batch = ValidBatch { header: last.header, bytes: Cow::Borrowed(&last.bytes), log_append_time: -1 };
         match log.append(&batch, self.epoch, self.now_ms) {

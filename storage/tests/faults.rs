@@ -121,7 +121,10 @@ fn a_full_disk_refuses_writes_serves_reads_and_is_written_again_when_there_is_ro
         append_written(&log, 4).await.unwrap();
         // What was refused stays in memory and is written too: an idempotent producer's retry is its duplicate.
         assert_eq!(consume(&log, 0).await.unwrap(), [0, 1, 2, 3]);
-        logs.close(1).await.unwrap();
+        disk.set_full(true);
+        assert!(append_written(&log, 5).await.is_err());
+        disk.set_full(false);
+        logs.close(1).await.expect("a stop tries once more");
     });
 }
 

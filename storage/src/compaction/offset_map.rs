@@ -117,8 +117,9 @@ impl OffsetMap {
     /// Whether the record at `offset`, which is not beyond the latest offset, is the last of its key.
     pub fn is_last(&self, key: &[u8], offset: i64) -> bool {
         match self.bit(offset) {
+            // All that was read was aborted: nothing hides anything, and no offset is the first.
+            _ if self.is_empty() => true,
             Some(bit) => self.last.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1),
-            None if self.slots.is_empty() => true,
             None => self.slots[self.find(KeyHash::of(key).0)].next <= offset + 1,
         }
     }
@@ -233,6 +234,7 @@ mod tests {
         assert!(noted > 30_000 && bytes(&map) <= 1 << 20, "{noted} keys in {} bytes", bytes(&map));
         map.clear();
         assert_eq!((bytes(&map), map.len(), map.latest_offset()), (0, 0, -1));
+        assert!(map.is_last(b"unknown", 7_000), "no key hides a record");
         assert!(put(&mut map, b"again", 7) && map.is_last(b"again", 7));
     }
 

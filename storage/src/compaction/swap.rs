@@ -48,6 +48,17 @@ pub fn announce(io: &Io, dir: &Path, base_offset: i64) -> Vec<Step> {
     steps
 }
 
+/// The swap files get their own names: on the disk the log first, since as long as that is not there, a start takes files
+/// with these names for old ones.
+fn take_names(io: &Io, dir: &Path, base_offsets: &[i64]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for kinds in [&KINDS[..1], &KINDS[1..]] {
+        steps.extend(base_offsets.iter().flat_map(|&base_offset| renames(io, dir, base_offset, kinds, SWAP, "")));
+        steps.push(Step::SyncDir);
+    }
+    steps
+}
+
 /// The old files go (under other names, since readers may hold them), and the new ones get their own names. The directory
 /// is synced in between: an old segment beside the one that replaces it would be read twice.
 pub fn settle(io: &Io, dir: &Path, base_offset: i64, old_base_offsets: &[i64]) -> Vec<Step> {
@@ -59,8 +70,7 @@ pub fn settle(io: &Io, dir: &Path, base_offset: i64, old_base_offsets: &[i64]) -
         }
     }
     steps.push(Step::SyncDir);
-    steps.extend(renames(io, dir, base_offset, &KINDS, SWAP, ""));
-    steps.push(Step::SyncDir);
+    steps.extend(take_names(io, dir, &[base_offset]));
     steps
 }
 
@@ -122,11 +132,9 @@ pub fn recover(io: &Io, dir: &Path) -> Result<()> {
         return Ok(());
     }
     steps.push(Step::SyncDir);
-    swaps.dedup_by_key(|(base_offset, _)| *base_offset);
-    for (base_offset, _) in swaps {
-        steps.extend(renames(io, dir, base_offset, &KINDS, SWAP, ""));
-    }
-    steps.push(Step::SyncDir);
+    let mut base_offsets: Vec<i64> = swaps.into_iter().map(|(base_offset, _)| base_offset).collect();
+    base_offsets.dedup();
+    steps.extend(take_names(io, dir, &base_offsets));
     run(io, dir, &steps)
 }
 

@@ -229,7 +229,8 @@ impl Io {
         let file = self.open(path, OpenOptions { create: true, ..OpenOptions::default() })?;
         file.truncate(0)?;
         file.pwrite(content, 0)?;
-        file.sync_data_blocking()
+        // It is thrown away if this fails, and made anew: a full disk may be waited out.
+        file.named("sync", file.handle().sync_data())
     }
 
     pub fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
@@ -336,13 +337,19 @@ impl File {
     }
 
     /// A sync that failed has lost what it should have written, and the kernel says so only once: from then on all fail.
+    /// For lack of space too, which must not be taken for one that can be waited out.
     fn synced(&self, result: std::io::Result<()>) -> Result<()> {
         let failed = &self.inner.sync_failed;
-        if result.is_err() {
-            failed.store(true, Ordering::Release);
-        }
-        let lost = || std::io::Error::other("an earlier sync of this file failed");
-        let result = result.and_then(|()| if failed.load(Ordering::Acquire) { Err(lost()) } else { Ok(()) });
+        let result = match result {
+            Err(error) => {
+                failed.store(true, Ordering::Release);
+                Err(std::io::Error::other(format!("what was written may be lost: {error}")))
+            }
+            Ok(()) if failed.load(Ordering::Acquire) => {
+                Err(std::io::Error::other("an earlier sync of this file failed"))
+            }
+            Ok(()) => Ok(()),
+        };
         self.named("sync", result)
     }
 

@@ -204,6 +204,13 @@ impl Cleaning {
         &self.log
     }
 
+    /// Makes durable all that is written. The markers that say what becomes of a transaction's records may be in the
+    /// active segment, and must not be lost once compaction has gone by them.
+    pub fn sync_markers(&self) -> Result<()> {
+        let sync = |files: Arc<SegmentFiles>| self.log.open_in_dir(|| files.writer())?.sync_data_blocking();
+        self.log.unfinished().into_iter().try_for_each(sync).inspect_err(|error| self.log.failed(error))
+    }
+
     /// The closed segments with offsets in `from..until`.
     pub fn segments(&self, from: i64, until: i64) -> Vec<ClosedSegment> {
         let state = self.log.state.lock();

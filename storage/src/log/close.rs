@@ -76,6 +76,7 @@ impl Log {
 
     /// The clean stop: everything is written, cut to its length, indexed and synced. Nothing may be appended after it.
     pub(crate) async fn close(self: &Arc<Log>) -> Result<()> {
+        self.retry_after_no_space();
         let end = {
             let mut state = self.state.lock();
             if state.epochs_changed {

@@ -269,6 +269,8 @@ pub(crate) struct State {
     trouble: Option<Trouble>,
     /// Counts failed writes, so that those who wait learn of one.
     failures: u64,
+    /// Counts how often a full disk was tried again.
+    retries: u64,
     last_flush_ms: i64,
     /// The log's end when it was last looked at, and since when it has not moved.
     seen_offset: i64,
@@ -351,6 +353,7 @@ impl Log {
             waiters: Vec::new(),
             trouble: None,
             failures: 0,
+            retries: 0,
             last_flush_ms: now_ms,
             seen_offset: found.next_offset,
             quiet_since_ms: now_ms,

@@ -274,8 +274,9 @@ impl Log {
     /// After a full disk: tries again.
     pub(crate) fn retry_after_no_space(self: &Arc<Log>) {
         let mut state = self.state.lock();
-        if state.trouble == Some(Trouble::NoSpace) && !state.writer_runs {
+        if state.trouble == Some(Trouble::NoSpace) {
             state.trouble = None;
+            state.retries += 1;
             self.start_writer(&mut state);
             self.start_finisher(&mut state);
         }
@@ -299,14 +300,15 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs every segment that has something to sync: the active one, and those that are being completed.
+    /// The segments that have something to sync: the active one, and those that are being completed.
+    pub(super) fn unfinished(&self) -> Vec<Arc<SegmentFiles>> {
+        let state = self.state.lock();
+        let unfinished = state.segments.iter().filter(|s| s.indexes.is_some() && s.size > 0);
+        unfinished.map(|s| s.files.clone()).collect()
+    }
+
     async fn sync_unfinished(&self) -> Result<()> {
-        let unfinished: Vec<Arc<SegmentFiles>> = {
-            let state = self.state.lock();
-            let unfinished = state.segments.iter().filter(|s| s.indexes.is_some() && s.size > 0);
-            unfinished.map(|s| s.files.clone()).collect()
-        };
-        for files in unfinished {
+        for files in self.unfinished() {
             self.open_in_dir(|| files.writer())?.sync_data().await?;
         }
         // A sync that works after one that failed says nothing about what the failed one lost.
@@ -352,11 +354,11 @@ async fn run(log: Arc<Log>) {
 /// Completes rolled segments, the oldest first, and moves the recovery point past them. One that fails stays the next.
 async fn finish(log: Arc<Log>) {
     loop {
-        let job = {
+        let (job, retries) = {
             let mut state = log.state.lock();
             let job = if log.is_online(&state) { state.to_finish.front().cloned() } else { None };
             state.finisher_runs = job.is_some();
-            job
+            (job, state.retries)
         };
         let done = match &job {
             Some(job) => log.finish_files(job).await.map(|()| job),
@@ -375,6 +377,8 @@ async fn finish(log: Arc<Log>) {
                 drop(state);
                 wakers.into_iter().for_each(Waker::wake);
             }
+            // It began before there was room, and may not take back the retry that has come since.
+            Err(error) if error.is_no_space() && log.state.lock().retries > retries => {}
             Err(error) => log.failed(&error),
         }
     }

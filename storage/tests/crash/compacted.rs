@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ottla_storage::batch;
 use ottla_storage::log::Log;
+use ottla_storage::txn_index::AbortedTransaction;
 
 use super::ensure;
 use super::model::{LogModel, content};
@@ -13,16 +14,29 @@ struct Kept {
     timestamp: i64,
     key: Vec<u8>,
     value: Option<Vec<u8>>,
+    /// -1 outside of transactions.
+    transaction_of: i64,
+}
+
+impl Kept {
+    fn is_in(&self, offset: i64, transactions: &[AbortedTransaction]) -> bool {
+        let mut of_producer = transactions.iter().filter(|t| t.producer_id == self.transaction_of);
+        of_producer.any(|t| (t.first_offset..=t.last_offset).contains(&offset))
+    }
 }
 
 type Records = BTreeMap<i64, Kept>;
 
 fn add_records(batch: &batch::BatchHeader, bytes: &[u8], to: &mut Records) -> Result<(), String> {
+    if batch.is_control() {
+        return Ok(());
+    }
+    let transaction_of = if batch.is_transactional() { batch.producer_id } else { -1 };
     let section = batch::records_bytes(bytes, 1 << 20).map_err(|e| e.to_string())?;
     for record in batch::records(batch, &section) {
         let record = record.map_err(|e| e.to_string())?;
         let (key, value) = (record.key.unwrap_or_default().to_vec(), record.value.map(<[u8]>::to_vec));
-        to.insert(record.offset, Kept { timestamp: record.timestamp, key, value });
+        to.insert(record.offset, Kept { timestamp: record.timestamp, key, value, transaction_of });
     }
     Ok(())
 }
@@ -33,14 +47,24 @@ impl LogModel {
     }
 
     pub(super) async fn check_compacted(&self, log: &Log, from: i64) -> Result<(), String> {
-        let end = log.high_watermark();
+        let (end, stable) = (log.high_watermark(), log.last_stable_offset());
         let mut found = read_all(log, from, end).await?;
         let mut appended = Records::new();
         for batch in &self.batches {
             add_records(&batch.header, &batch.bytes, &mut appended)?;
         }
-        let latest: BTreeMap<&[u8], i64> =
-            appended.range(..self.cleaned_to).map(|(offset, record)| (&*record.key, *offset)).collect();
+        let aborted = self.transactions().aborted;
+        let known_aborted = log.aborted_transactions(from, end).map_err(|e| e.to_string())?;
+        // Of what is not stable yet nobody asks.
+        for (offset, record) in found.range(from..).take_while(|(offset, _)| **offset < stable) {
+            let (is, seems) = (record.is_in(*offset, &aborted), record.is_in(*offset, &known_aborted));
+            ensure!(is == seems, "{record:?} at {offset} is aborted: {is}, and said to be: {seems}");
+        }
+        let latest: BTreeMap<&[u8], i64> = appended
+            .range(..self.cleaned_to)
+            .filter(|(offset, record)| !record.is_in(**offset, &aborted))
+            .map(|(offset, record)| (&*record.key, *offset))
+            .collect();
         for (offset, record) in appended.range(from..) {
             match found.remove(offset) {
                 Some(same) if same == *record => {}
@@ -49,7 +73,12 @@ impl LogModel {
                 None => {
                     let outdated = latest.get(&*record.key).is_some_and(|latest| latest > offset);
                     let tombstone = *offset < self.cleaned_to && record.value.is_none();
-                    ensure!(outdated || tombstone, "the last record of its key is missing: {record:?} at {offset}");
+                    let was_aborted = *offset < self.cleaned_to && record.is_in(*offset, &aborted);
+                    ensure!(
+                        outdated || tombstone || was_aborted,
+                        "the last record of key {:?} is missing, at {offset}",
+                        record.key
+                    );
                 }
             }
         }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
 use ottla_storage::io::sim::Rng;
 use ottla_storage::log::{Log, LogRead, LogSlice};
-use ottla_storage::producers::Producers;
 
 use super::ensure;
 
@@ -60,9 +59,9 @@ impl LogModel {
         self.batches.last().map_or(self.empty_at, Batch::next)
     }
 
-    /// The last batch of that producer.
+    /// The last batch of that producer, its markers aside.
     pub fn last_of(&self, producer_id: i64) -> Option<&Batch> {
-        self.batches.iter().rev().find(|b| b.header.producer_id == producer_id)
+        self.batches.iter().rev().find(|b| b.header.producer_id == producer_id && !b.header.is_control())
     }
 
     /// Compares a log that was just opened, and goes on from what it has.
@@ -82,7 +81,9 @@ impl LogModel {
         let known = found_end == self.empty_at || self.batches.iter().any(|b| b.next() == found_end);
         ensure!(known || found_end == found_start, "ends at {found_end}, in the middle of a batch");
         self.batches.retain(|b| b.next() <= found_end);
-        if self.end() != found_end {
+        // Where nothing of the log is left that was not deleted before, it begins anew, without producers.
+        let anew = found_start == found_end && entries(&log.producer_snapshot()).is_empty();
+        if anew || self.end() != found_end {
             self.batches.clear();
             self.empty_at = found_end;
         }
@@ -96,6 +97,7 @@ impl LogModel {
             self.check_time(log, rng).await?;
         }
         self.check_epochs(log)?;
+        self.check_last_stable_offset(log)?;
         self.check_producers(log)
     }
 
@@ -104,6 +106,7 @@ impl LogModel {
         if self.cleaned_to > 0 {
             return self.check_compacted(log, offset).await;
         }
+        self.check_aborted(log, offset)?;
         let end = log.high_watermark();
         let mut at = self.batches.partition_point(|b| b.next() <= offset);
         while offset < end {
@@ -184,11 +187,7 @@ impl LogModel {
 
     /// Their state is what a replay of all batches makes; those whose batches are gone may be forgotten.
     fn check_producers(&self, log: &Log) -> Result<(), String> {
-        let mut replayed = Producers::new(i64::MAX);
-        for b in &self.batches {
-            replayed.update(&b.header, b.base(), 0);
-        }
-        let (found, expected) = (log.producer_snapshot(), replayed.to_snapshot());
+        let (found, expected) = (log.producer_snapshot(), self.transactions().producers.to_snapshot());
         let (mut found, mut expected) = (entries(&found), entries(&expected));
         if self.cleaned_to > 0 {
             // Of a batch that was compacted the largest timestamp may be less.
@@ -200,7 +199,8 @@ impl LogModel {
             ensure!(expected == Some(entry), "producer {id} is known as {entry:x?}, a replay makes {expected:x?}");
         }
         for id in expected.keys().filter(|id| !found.contains_key(id)) {
-            let last = self.last_of(*id).expect("it was replayed from there").base();
+            let last = self.batches.iter().rfind(|b| b.header.producer_id == *id);
+            let last = last.expect("it was replayed from there").base();
             ensure!(last < log.log_start_offset().max(self.start), "producer {id}, who wrote at {last}, is forgotten");
         }
         Ok(())
@@ -226,11 +226,19 @@ pub async fn content(read: LogRead) -> Result<Vec<u8>, String> {
     Ok(all)
 }
 
+#[derive(Clone, Copy, Debug)]
+pub struct Producer {
+    pub id: i64,
+    /// Of its next record.
+    pub sequence: i32,
+    pub transactional: bool,
+}
+
 /// A batch as a producer sends it. An empty value is a tombstone where there are few keys.
-pub fn build(producer: Option<(i64, i32)>, timestamp: i64, sizes: &[usize], seed: u64, keys: u64) -> Bytes {
+pub fn build(producer: Option<Producer>, timestamp: i64, sizes: &[usize], seed: u64, keys: u64) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
-    if let Some((id, sequence)) = producer {
-        builder = builder.producer(id, 0, sequence);
+    if let Some(Producer { id, sequence, transactional }) = producer {
+        builder = builder.producer(id, 0, sequence).transactional(transactional);
     }
     for (i, size) in sizes.iter().enumerate() {
         let value = vec![seed as u8 ^ i as u8; *size];
