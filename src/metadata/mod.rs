@@ -393,8 +393,8 @@ impl Shared {
                 let known = image.topic(&entry.topic).is_some_and(|topic| {
                     entry.topic_id.is_none_or(|id| id == topic.id) && topic.partition(entry.partition).is_some()
                 });
-                if !known && entry.topic != log::TOPIC {
-                    tracing::warn!(topic = entry.topic, partition = entry.partition, "deleting a log without a topic");
+                if !known && *entry.topic != *log::TOPIC {
+                    tracing::warn!(topic = &*entry.topic, partition = entry.partition, "deleting a log without a topic");
                     logs.delete(&entry.topic, entry.partition, now_ms).map_err(storage_error)?;
                 }
             }

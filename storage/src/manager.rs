@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
@@ -45,7 +45,7 @@ pub struct LogManagerOptions {
 /// One log found in (or made in) a log directory.
 #[derive(Clone, Debug)]
 pub struct LogEntry {
-    pub topic: String,
+    pub topic: Arc<str>,
     pub partition: i32,
     pub topic_id: Option<Uuid>,
     pub log: Arc<Log>,
@@ -103,7 +103,7 @@ impl LogManager {
             let of_dir = Shared { dir: health.clone(), ..shared.clone() };
             match open_dir(&of_dir, &path, &options) {
                 Ok((entries, checkpoints)) => {
-                    logs.extend(entries.into_iter().map(|entry| ((entry.topic.clone(), entry.partition), entry)));
+                    logs.extend(entries.into_iter().map(|entry| ((entry.topic.to_string(), entry.partition), entry)));
                     written_checkpoints.extend(checkpoints);
                 }
                 Err(error @ Error::Io { .. }) => {
@@ -203,9 +203,12 @@ impl LogManager {
         io.sync_dir(parent)?;
         let known = Known { clean: true, recovery_point: 0, log_start_offset: 0, ..self.known(now_ms) };
         let found = recovery::recover(io, &dir, &config, known)?;
+        if found.changed {
+            io.sync_file_system(parent)?;
+        }
         let shared = Shared { dir: home.health.clone(), ..self.shared.clone() };
         let log = Log::new(&dir, shared, config, found, now_ms);
-        let entry = LogEntry { topic: key.0.clone(), partition, topic_id, log: log.clone() };
+        let entry = LogEntry { topic: topic.into(), partition, topic_id, log: log.clone() };
         self.logs.write().insert(key, entry);
         Ok(log)
     }
@@ -246,7 +249,7 @@ impl LogManager {
         }
         for entry in self.logs().into_iter().filter(|entry| !entry.log.is_dir_offline()) {
             if let Err(error) = self.tick_log(&entry.log, retention, now_ms).await {
-                tracing::error!(topic = entry.topic, partition = entry.partition, %error, "periodic work on a log failed");
+                tracing::error!(topic = &*entry.topic, partition = entry.partition, %error, "periodic work on a log failed");
             }
         }
         self.remove_doomed(now_ms);
@@ -299,12 +302,17 @@ impl LogManager {
         let entries = self.logs();
         let mut written = self.written_checkpoints.lock();
         for dir in self.online_dirs() {
+            let here: Vec<&LogEntry> = entries.iter().filter(|entry| entry.log.is_in(&dir.health)).collect();
             for (name, value) in kinds {
                 let path = dir.path.join(name);
-                let here = entries.iter().filter(|e| e.log.dir().parent() == Some(&dir.path));
-                let noted = here.filter_map(|e| Some(((e.topic.clone(), e.partition), value(&e.log)?)));
-                let offsets: Offsets = noted.collect();
-                if written.get(&path) != Some(&offsets) {
+                let noted = || here.iter().filter_map(|e| Some((&*e.topic, e.partition, value(&e.log)?)));
+                // Compared before anything is collected: mostly nothing has changed, in any of many logs.
+                let is_written = written.get(&path).is_some_and(|offsets| {
+                    offsets.iter().map(|((topic, partition), offset)| (&**topic, *partition, *offset)).eq(noted())
+                });
+                if !is_written {
+                    let owned = noted().map(|(topic, partition, offset)| ((topic.to_owned(), partition), offset));
+                    let offsets: Offsets = owned.collect();
                     checkpoint::write_offsets(self.io(), &path, &offsets)?;
                     written.insert(path, offsets);
                 }
@@ -318,7 +326,7 @@ impl LogManager {
         let mut failed = None;
         for entry in self.logs() {
             if let Err(error) = entry.log.close().await {
-                tracing::error!(topic = entry.topic, partition = entry.partition, %error, "log not closed cleanly");
+                tracing::error!(topic = &*entry.topic, partition = entry.partition, %error, "log not closed cleanly");
                 failed = Some(error);
             }
         }
@@ -414,11 +422,8 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
     if !clean && !found.is_empty() {
         tracing::info!(dir = %dir.display(), logs = found.len(), "the last stop was not clean: recovering");
     }
-    if !clean {
-        // A log whose creation was cut off is used from now on.
-        io.sync_dir(dir)?;
-    }
     let done = AtomicUsize::new(0);
+    let unsynced = AtomicBool::new(!clean);
     let open_one = |(topic, partition): &(String, i32)| -> Result<LogEntry> {
         let key = (topic.clone(), *partition);
         let path = dirs::partition_dir(dir, topic, *partition);
@@ -432,15 +437,21 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
         let topic_id = checkpoint::read_partition_metadata(io, &path)?;
         let recovered = recovery::recover(io, &path, &options.defaults, known)?;
         let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+        unsynced.fetch_or(recovered.changed, Ordering::Relaxed);
         if recovered.scanned_bytes > 0 {
             let (end, scanned_bytes) = (recovered.next_offset, recovered.scanned_bytes);
             tracing::info!(log = %path.display(), end, scanned_bytes, "recovered, {so_far} of {} done", found.len());
         }
         let log = Log::new(&path, shared.clone(), options.defaults.clone(), recovered, options.now_ms);
         log.set_cleaned_offset(cleaned.get(&key).copied());
-        Ok(LogEntry { topic: key.0, partition: key.1, topic_id, log })
+        Ok(LogEntry { topic: key.0.into(), partition: key.1, topic_id, log })
     };
     let entries = open_all(&found, if io.is_simulated() { 1 } else { options.recovery_threads }, open_one)?;
+    if unsynced.into_inner() {
+        // What a killed process wrote or made may be in the page cache alone, and what recovery cut or removed must not
+        // come back after another crash. One sync for all: each log by itself would wait for the disk several times.
+        io.sync_file_system(dir)?;
+    }
     let read = [(recovery_point_file, recovery_points), (log_start_file, log_starts), (cleaner_file, cleaned)];
     Ok((entries, Checkpoints::from(read)))
 }

@@ -11,6 +11,7 @@ mod connection;
 mod load;
 mod meter;
 mod metrics;
+mod partitions;
 mod report;
 mod side_by_side;
 mod wire;
@@ -51,6 +52,8 @@ enum Command {
     Delete(TopicOptions),
     /// Measure the compaction of Ottla and of Apache Kafka.
     Compaction(compaction::Options),
+    /// Measure starts and idleness of Ottla and of Apache Kafka with many partitions.
+    Partitions(partitions::Options),
     /// Measure Ottla and Apache Kafka in the same run.
     SideBySide(side_by_side::Options),
 }
@@ -123,6 +126,7 @@ fn main() -> Result<()> {
         }
         Command::Delete(options) => Connection::open(options.target()?.address)?.delete_topic(&options.topic)?,
         Command::Compaction(options) => compaction::run(&options)?,
+        Command::Partitions(options) => partitions::run(&options)?,
         Command::SideBySide(options) => side_by_side::run(&options)?,
     }
     Ok(())
