@@ -204,7 +204,6 @@ impl Io {
     }
 
     /// The whole of a small file (checkpoints, meta.properties); None if it is not there.
-
     pub fn read_small(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         on_disk!(self, read_small(path))
     }
