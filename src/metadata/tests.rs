@@ -222,7 +222,7 @@ fn this_broker() -> Registration {
 /// A new cluster of this one broker.
 pub(crate) fn new_cluster() -> Image {
     let empty = Image::new("cluster", NODE);
-    let (image, _) = apply(&empty, registration::bootstrap(&empty, 1));
+    let (image, _) = apply(&empty, registration::bootstrap(&empty, Vec::new(), 1));
     apply(&image, registration::register(&this_broker(), 10)).0
 }
 
@@ -232,7 +232,7 @@ fn a_new_cluster_has_the_features_of_kafka_4_3_and_a_stop_fences_the_broker() {
     let kafka = replayed(entries(KAFKA_LOG));
     assert!(image.features().eq(kafka.features()));
     assert_eq!(image.write_levels(), kafka.write_levels());
-    assert_eq!(registration::bootstrap(&image, 1), []);
+    assert_eq!(registration::bootstrap(&image, Vec::new(), 1), []);
     let (stopped, _) = apply(&image, registration::fence(&image, NODE));
     assert!(stopped.broker(NODE).unwrap().fenced);
     assert_eq!(registration::fence(&stopped, NODE), []);

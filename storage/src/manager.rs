@@ -182,6 +182,31 @@ impl LogManager {
         config: LogConfig,
         now_ms: i64,
     ) -> Result<Arc<Log>> {
+        self.create_in(self.emptiest_dir(), (topic, partition), topic_id, config, now_ms)
+    }
+
+    /// The same in that one of `dirs`.
+    pub fn create_at(
+        &self,
+        dir: &Path,
+        topic: &str,
+        partition: i32,
+        topic_id: Option<Uuid>,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Arc<Log>> {
+        let home = self.online_dirs().find(|home| home.path == dir);
+        self.create_in(home, (topic, partition), topic_id, config, now_ms)
+    }
+
+    fn create_in(
+        &self,
+        home: Option<&Dir>,
+        (topic, partition): (&str, i32),
+        topic_id: Option<Uuid>,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Arc<Log>> {
         let key = (topic.to_string(), partition);
         if let Some(entry) = self.logs.read().get(&key) {
             return Ok(entry.log.clone());
@@ -190,7 +215,7 @@ impl LogManager {
         if self.written_checkpoints.lock().values().any(|offsets| offsets.contains_key(&key)) {
             self.write_checkpoints()?;
         }
-        let Some(home) = self.emptiest_dir() else {
+        let Some(home) = home else {
             return Err(Error::Offline { path: self.dirs[0].path.clone() });
         };
         let parent = &home.path;
@@ -227,11 +252,23 @@ impl LogManager {
 
     /// Renames to `-delete`; the files go after file.delete.delay.ms. Those who wait get `Error::Offline`.
     pub fn delete(&self, topic: &str, partition: i32, now_ms: i64) -> Result<()> {
-        let Some(entry) = self.logs.write().remove(&(topic.to_string(), partition)) else { return Ok(()) };
-        let renamed = entry.log.move_away(|| dirs::rename_for_delete(&self.shared.io, entry.log.dir()))?;
-        let due_ms = now_ms + entry.log.config().file_delete_delay_ms;
+        let Some((log, renamed)) = self.rename_away(topic, partition, dirs::DELETE)? else { return Ok(()) };
+        let due_ms = now_ms + log.config().file_delete_delay_ms;
         self.doomed.lock().push(Doomed { paths: vec![renamed], due_ms });
         Ok(())
+    }
+
+    /// Renames to `-stray`: nobody serves it, and nobody deletes it. Returns where it is.
+    pub fn set_aside(&self, topic: &str, partition: i32) -> Result<Option<PathBuf>> {
+        Ok(self.rename_away(topic, partition, dirs::STRAY)?.map(|(_, renamed)| renamed))
+    }
+
+    fn rename_away(&self, topic: &str, partition: i32, suffix: &str) -> Result<Option<(Arc<Log>, PathBuf)>> {
+        let Some(LogEntry { log, .. }) = self.logs.write().remove(&(topic.to_string(), partition)) else {
+            return Ok(None);
+        };
+        let renamed = log.move_away(|| dirs::rename_away(&self.shared.io, log.dir(), suffix))?;
+        Ok(Some((log, renamed)))
     }
 
     /// The directory id (meta.properties) of the directory that holds the log.
@@ -411,8 +448,10 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
     let cleaned = checkpoint::read_offsets(io, &cleaner_file)?;
     let mut found = Vec::new();
     for name in io.list(dir)? {
-        if name.ends_with("-delete") {
+        if name.ends_with(dirs::DELETE) {
             io.remove_dir_all(&dir.join(&name))?;
+        } else if name.ends_with(dirs::STRAY) || name.ends_with(dirs::FUTURE) {
+            tracing::warn!(dir = %dir.join(&name).display(), "belongs to no partition here, and is left alone");
         } else if let Some((topic, partition)) = dirs::parse_partition_dir(&name)
             && io.is_dir(&dir.join(&name))
         {
