@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use ottla_storage::io::{Io, RingGuard, install_ring};
 use ottla_storage::log::{LogManager, LogManagerOptions};
+use rustix::process::Resource;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -42,7 +43,7 @@ const WANTED_DESCRIPTORS: u64 = 10_000;
 pub fn run(config: Config) -> Result<()> {
     let started = Clock.monotonic();
     abort_on_panic();
-    check_descriptor_limit();
+    raise_descriptor_limit();
     let config = Arc::new(config);
     // Ports are taken first: a port in use is then said before any file has been touched.
     let bound = client_listeners(&config).map(|listener| net::bind(listener, config.socket_receive_buffer_bytes));
@@ -321,8 +322,14 @@ fn abort_on_panic() {
     }));
 }
 
-fn check_descriptor_limit() {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+/// As many as the system grants without being asked twice, which is what a JVM takes too.
+fn raise_descriptor_limit() {
+    let mut limits = rustix::process::getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limits) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let limit = rustix::process::getrlimit(Resource::Nofile).current;
     if let Some(limit) = limit.filter(|limit| *limit < WANTED_DESCRIPTORS) {
         tracing::warn!(
             "only {limit} open files are allowed, and connections and segments need one each: raise it (ulimit -n, \

@@ -20,6 +20,7 @@ use crate::config::{Config, MetadataLogRules};
 pub const TOPIC: &str = "__cluster_metadata";
 /// Kafka's Uuid.METADATA_TOPIC_ID.
 pub const TOPIC_ID: Uuid = Uuid::from_u128(1);
+const BOOTSTRAP_FILE: &str = "bootstrap.checkpoint";
 const QUORUM_STATE_FILE: &str = "quorum-state";
 /// What is read from the log in one go.
 const READ_BYTES: usize = 1 << 20;
@@ -69,7 +70,7 @@ impl MetadataLog {
                 log
             }
             None if logs.has_offline_dirs() => bail!("{TOPIC}-0 is in none of the log directories that can be used"),
-            None => logs.create(TOPIC, 0, Some(TOPIC_ID), log_config, now_ms)?,
+            None => logs.create_at(&config.metadata_log_dir, TOPIC, 0, Some(TOPIC_ID), log_config, now_ms)?,
         };
         Ok(MetadataLog {
             io: logs.io().clone(),
@@ -261,6 +262,21 @@ impl MetadataLog {
         }
         Ok(())
     }
+}
+
+/// What `kafka-storage format` asks of the first start: records to begin the log with.
+pub fn bootstrap_records(io: &Io, dir: &Path) -> anyhow::Result<Vec<Record>> {
+    let path = dir.join(BOOTSTRAP_FILE);
+    let mut records = Vec::new();
+    let mut visit = |_, entry| {
+        if let Entry::Data(record) = entry {
+            records.push(record);
+        }
+        Ok(())
+    };
+    let content = io.read_small(&path)?.unwrap_or_default();
+    visit_batches(&content, 0, &mut visit).with_context(|| path.display().to_string())?;
+    Ok(records)
 }
 
 fn open(io: &Io, path: &Path) -> ottla_storage::Result<File> {

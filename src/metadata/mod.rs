@@ -92,7 +92,7 @@ struct Writer {
 
 impl Metadata {
     /// Replays the log in `logs` (writing the first records where it is new, registering this broker), makes the
-    /// partitions, deletes logs whose topic is gone. `endpoints`: the advertised (listener, host, port) with real ports.
+    /// partitions, sets logs aside whose topic is gone. `endpoints`: the advertised (listener, host, port) with real ports.
     /// Call on a runtime with a LocalSet.
     pub async fn open(
         config: Arc<Config>,
@@ -351,11 +351,13 @@ impl Shared {
         registration::directories(image, self.config.node_id, directory_of, topics)
     }
 
-    /// Once at start: registers the broker, elects it, makes the partitions and deletes what belongs to none.
+    /// Once at start: registers the broker, elects it, makes the partitions and sets aside what belongs to none.
     async fn start(&self, endpoints: Vec<(String, String, u16)>) -> anyhow::Result<()> {
         let writer = &mut *self.writer.lock().await;
         let broker_id = self.config.node_id;
-        self.append(writer, registration::bootstrap(&self.image.load(), self.config.min_insync_replicas)).await?;
+        let formatted = log::bootstrap_records(self.logs.io(), &self.config.metadata_log_dir)?;
+        let first = registration::bootstrap(&self.image.load(), formatted, self.config.min_insync_replicas);
+        self.append(writer, first).await?;
         let unclean = self.image.load().broker(broker_id).is_some_and(|broker| !broker.fenced);
         let registration = Registration {
             broker_id,
@@ -370,7 +372,7 @@ impl Shared {
         self.append_in_batches(writer, elections).await?;
 
         let image = self.image.load_full();
-        self.delete_strays(&image).await?;
+        self.set_strays_aside(&image).await?;
         let created = image.topics().map(|topic| (topic.id, 0)).collect();
         self.prepare(image.clone(), Changes { created, ..Changes::default() }).await?;
         let topics: Vec<Uuid> = image.topics().map(|topic| topic.id).collect();
@@ -385,17 +387,18 @@ impl Shared {
         Ok(())
     }
 
-    /// Logs of topics that were deleted while their files could not be: the process died in between.
-    async fn delete_strays(&self, image: &Arc<Image>) -> Result<(), ApiError> {
-        let (logs, image, now_ms) = (self.logs.clone(), image.clone(), self.clock.now_ms());
+    /// Logs of topics that were deleted while their files could not be, since the process died in between; or the
+    /// metadata log is not the one that belongs to them. So they are kept, as Kafka does, under another name.
+    async fn set_strays_aside(&self, image: &Arc<Image>) -> Result<(), ApiError> {
+        let (logs, image) = (self.logs.clone(), image.clone());
         let work = move || {
             for entry in logs.logs() {
                 let known = image.topic(&entry.topic).is_some_and(|topic| {
                     entry.topic_id.is_none_or(|id| id == topic.id) && topic.partition(entry.partition).is_some()
                 });
-                if !known && entry.topic != log::TOPIC {
-                    tracing::warn!(topic = entry.topic, partition = entry.partition, "deleting a log without a topic");
-                    logs.delete(&entry.topic, entry.partition, now_ms).map_err(storage_error)?;
+                if !known && *entry.topic != *log::TOPIC {
+                    let renamed = logs.set_aside(&entry.topic, entry.partition).map_err(storage_error)?;
+                    tracing::warn!(log = %entry.log.dir().display(), ?renamed, "belongs to no topic, and was set aside");
                 }
             }
             Ok(())

@@ -24,13 +24,19 @@ const KRAFT_VERSION_RANGE: (&str, i16, i16) = ("kraft.version", 0, 1);
 /// PartitionChange records know directories from here on (3.7-IV2).
 const DIRECTORIES_SINCE: i16 = 17;
 
-/// The first records of a cluster: its features, and what eligible leader replicas need.
-pub fn bootstrap(image: &Image, min_insync_replicas: i32) -> Vec<Record> {
+/// The first records of a cluster: `formatted`, what the tool that formatted the directory asks for, or else its features,
+/// and what eligible leader replicas need.
+pub fn bootstrap(image: &Image, formatted: Vec<Record>, min_insync_replicas: i32) -> Vec<Record> {
     if image.feature_level(METADATA_VERSION) != 0 {
         return Vec::new();
     }
-    let features =
-        FEATURES.map(|(name, _, _, level)| Record::FeatureLevel { name: name.to_owned(), level }).into_iter();
+    let mut records = formatted;
+    if !records.iter().any(|record| enables(record, METADATA_VERSION)) {
+        records.extend(FEATURES.map(|(name, _, _, level)| Record::FeatureLevel { name: name.to_owned(), level }));
+    }
+    if !records.iter().any(|record| enables(record, ELIGIBLE_LEADER_REPLICAS_VERSION)) {
+        return records;
+    }
     // With eligible leader replicas this setting belongs to the cluster, where brokers cannot disagree about it.
     let min_isr = Record::Config {
         resource_type: BROKER_RESOURCE,
@@ -38,7 +44,12 @@ pub fn bootstrap(image: &Image, min_insync_replicas: i32) -> Vec<Record> {
         name: "min.insync.replicas".to_owned(),
         value: Some(min_insync_replicas.to_string()),
     };
-    features.chain([min_isr]).collect()
+    records.push(min_isr);
+    records
+}
+
+fn enables(record: &Record, feature: &str) -> bool {
+    matches!(record, Record::FeatureLevel { name, level: 1.. } if name == feature)
 }
 
 /// This broker, as it registers.

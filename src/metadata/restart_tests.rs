@@ -150,6 +150,40 @@ fn partitions_of_a_directory_that_cannot_be_used_are_storage_errors_until_it_is_
 }
 
 #[test]
+fn a_new_metadata_log_is_where_the_setting_says() {
+    let base = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| base.path().join(name));
+    let dirs = format!("{},{}", a.display(), b.display());
+    run(async {
+        let settings = [("log.dirs", &*dirs), ("metadata.log.dir", b.to_str().unwrap())];
+        let node = Node::start_with(&a, &settings).await.unwrap();
+        assert!(b.join("__cluster_metadata-0").is_dir() && !a.join("__cluster_metadata-0").exists());
+        node.stop().await;
+        // Once it is somewhere it stays there.
+        Node::start_with(&a, &settings[..1]).await.unwrap().stop().await;
+        assert!(b.join("__cluster_metadata-0").is_dir() && !a.join("__cluster_metadata-0").exists());
+    });
+}
+
+/// Written by `kafka-storage format --release-version 3.9 --add-scram ...` of 4.3.1.
+const FORMATTED: &[u8] = include_bytes!("../../tests/fixtures/metadata/bootstrap.checkpoint");
+
+#[test]
+fn a_formatted_directory_begins_with_what_the_tool_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("bootstrap.checkpoint"), FORMATTED).unwrap();
+    run(async {
+        for _ in 0..2 {
+            let node = Node::start(dir.path()).await.unwrap();
+            let image = node.metadata.image();
+            assert_eq!((image.feature_level("metadata.version"), image.feature_level("group.version")), (21, 0));
+            assert_eq!(image.carried.iter().count(), 1, "the SCRAM credential");
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
 fn a_crash_loses_nothing_and_gives_leaders_a_new_epoch() {
     let dir = tempfile::tempdir().unwrap();
     run(async {
@@ -166,7 +200,7 @@ fn a_crash_loses_nothing_and_gives_leaders_a_new_epoch() {
 }
 
 #[test]
-fn logs_whose_topic_is_gone_are_deleted_at_start() {
+fn logs_whose_topic_is_gone_are_set_aside_at_start() {
     let dir = tempfile::tempdir().unwrap();
     run(async {
         let node = Node::start(dir.path()).await.unwrap();
@@ -179,6 +213,12 @@ fn logs_whose_topic_is_gone_are_deleted_at_start() {
         let node = Node::start(dir.path()).await.unwrap();
         assert!(node.logs.get("stray", 1).is_none() && node.logs.get("kept", 1).is_none());
         assert!(node.logs.get(log::TOPIC, 0).is_some());
+        node.stop().await;
+        let node = Node::start(dir.path()).await.unwrap();
+        let names =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let strays: Vec<String> = names.filter(|name| name.ends_with("-stray")).collect();
+        assert!(strays.len() == 2 && strays.iter().any(|name| name.starts_with("stray-1.")), "{strays:?}");
         node.stop().await;
     });
 }

@@ -1,8 +1,6 @@
 //! The log that Apache Kafka 4.3.1 wrote: three starts, two clean stops and a `kill -9`, topics made, grown, configured
 //! and deleted (the fixture), and what this module makes of it.
 
-use std::time::{Duration, Instant};
-
 use ottla_storage::batch;
 use proptest::prelude::*;
 
@@ -222,7 +220,7 @@ fn this_broker() -> Registration {
 /// A new cluster of this one broker.
 pub(crate) fn new_cluster() -> Image {
     let empty = Image::new("cluster", NODE);
-    let (image, _) = apply(&empty, registration::bootstrap(&empty, 1));
+    let (image, _) = apply(&empty, registration::bootstrap(&empty, Vec::new(), 1));
     apply(&image, registration::register(&this_broker(), 10)).0
 }
 
@@ -232,7 +230,7 @@ fn a_new_cluster_has_the_features_of_kafka_4_3_and_a_stop_fences_the_broker() {
     let kafka = replayed(entries(KAFKA_LOG));
     assert!(image.features().eq(kafka.features()));
     assert_eq!(image.write_levels(), kafka.write_levels());
-    assert_eq!(registration::bootstrap(&image, 1), []);
+    assert_eq!(registration::bootstrap(&image, Vec::new(), 1), []);
     let (stopped, _) = apply(&image, registration::fence(&image, NODE));
     assert!(stopped.broker(NODE).unwrap().fenced);
     assert_eq!(registration::fence(&stopped, NODE), []);
@@ -319,20 +317,6 @@ fn a_log_that_contradicts_itself_is_refused() {
     for record in [change, wrong_partition, stale, again, Record::RemoveTopic { topic_id: unknown }] {
         assert!(Delta::new(&image).apply(record.clone()).is_err(), "{record:?}");
     }
-}
-
-#[test]
-fn ten_thousand_topics_one_by_one_take_little_time() {
-    let records: Vec<Vec<Record>> = (1..=10_000).map(topic_records).collect();
-    let start = Instant::now();
-    let mut image = new_cluster();
-    for records in records {
-        image = apply(&image, records).0;
-    }
-    let took = start.elapsed();
-    assert_eq!(image.topics().count(), 10_000);
-    assert!(took < Duration::from_secs(2), "{took:?}");
-    eprintln!("10,000 topics applied in {took:?}");
 }
 
 #[test]

@@ -97,21 +97,28 @@ pub fn partition_dir(dir: &Path, topic: &str, partition: i32) -> PathBuf {
     dir.join(format!("{topic}-{partition}"))
 }
 
-/// Renames to `<topic>-<partition>.<uniqueId>-delete` as Kafka names it, syncs the parent; returns the new path.
-pub fn rename_for_delete(io: &Io, partition_dir: &Path) -> Result<PathBuf> {
+/// Of directories that are deleted soon.
+pub const DELETE: &str = "-delete";
+/// Of logs without a topic, which nobody but the operator deletes.
+pub const STRAY: &str = "-stray";
+/// Of replicas that Kafka was moving here from another log directory.
+pub const FUTURE: &str = "-future";
+
+/// Renames to `<topic>-<partition>.<uniqueId><suffix>` as Kafka names it, syncs the parent; returns the new path.
+pub fn rename_away(io: &Io, partition_dir: &Path, suffix: &str) -> Result<PathBuf> {
     let name = partition_dir.file_name().and_then(|name| name.to_str()).and_then(parse_partition_dir);
     let (Some((topic, partition)), Some(parent)) = (name, partition_dir.parent()) else {
         return Err(Error::corrupt(partition_dir, "not a partition's directory"));
     };
-    let renamed = parent.join(delete_name(topic, partition, io.unique_id()));
+    let renamed = parent.join(name_away(topic, partition, io.unique_id(), suffix));
     io.rename(partition_dir, &renamed)?;
     io.sync_dir(parent)?;
     Ok(renamed)
 }
 
 /// A long topic is cut, so that the name stays one.
-fn delete_name(topic: &str, partition: i32, unique: Uuid) -> String {
-    let suffix = format!("-{partition}.{}-delete", unique.simple());
+fn name_away(topic: &str, partition: i32, unique: Uuid, suffix: &str) -> String {
+    let suffix = format!("-{partition}.{}{suffix}", unique.simple());
     let cut = topic.floor_char_boundary(MAX_NAME_BYTES - suffix.len());
     format!("{}{suffix}", &topic[..cut])
 }
@@ -137,11 +144,11 @@ mod tests {
 
     #[test]
     fn a_deleted_partitions_name_is_unique_and_never_too_long() {
-        let name = delete_name("a-b", 12, Uuid::new_v4());
+        let name = name_away("a-b", 12, Uuid::new_v4(), DELETE);
         let unique = name.strip_prefix("a-b-12.").and_then(|rest| rest.strip_suffix("-delete")).unwrap();
         assert!(unique.len() == 32 && unique.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_ne!(name, delete_name("a-b", 12, Uuid::new_v4()));
-        assert_eq!(delete_name(&"t".repeat(249), 12, Uuid::new_v4()).len(), MAX_NAME_BYTES);
+        assert_ne!(name, name_away("a-b", 12, Uuid::new_v4(), DELETE));
+        assert_eq!(name_away(&"t".repeat(249), 12, Uuid::new_v4(), STRAY).len(), MAX_NAME_BYTES);
     }
 
     #[test]
@@ -149,9 +156,9 @@ mod tests {
         let (dir, io) = (tempfile::tempdir().unwrap(), Io::plain());
         let partition = partition_dir(dir.path(), "t", 0);
         io.create_dir_all(&partition).unwrap();
-        let renamed = rename_for_delete(&io, &partition).unwrap();
+        let renamed = rename_away(&io, &partition, DELETE).unwrap();
         assert!(renamed.is_dir() && !partition.exists());
-        assert!(rename_for_delete(&io, &renamed).is_err());
+        assert!(rename_away(&io, &renamed, DELETE).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinSet;
@@ -48,7 +48,7 @@ pub struct LogManagerOptions {
 /// One log found in (or made in) a log directory.
 #[derive(Clone, Debug)]
 pub struct LogEntry {
-    pub topic: String,
+    pub topic: Arc<str>,
     pub partition: i32,
     pub topic_id: Option<Uuid>,
     pub log: Arc<Log>,
@@ -106,7 +106,7 @@ impl LogManager {
             let of_dir = Shared { dir: health.clone(), ..shared.clone() };
             match open_dir(&of_dir, &path, &options) {
                 Ok((entries, checkpoints)) => {
-                    logs.extend(entries.into_iter().map(|entry| ((entry.topic.clone(), entry.partition), entry)));
+                    logs.extend(entries.into_iter().map(|entry| ((entry.topic.to_string(), entry.partition), entry)));
                     written_checkpoints.extend(checkpoints);
                 }
                 Err(error @ Error::Io { .. }) => {
@@ -185,6 +185,31 @@ impl LogManager {
         config: LogConfig,
         now_ms: i64,
     ) -> Result<Arc<Log>> {
+        self.create_in(self.emptiest_dir(), (topic, partition), topic_id, config, now_ms)
+    }
+
+    /// The same in that one of `dirs`.
+    pub fn create_at(
+        &self,
+        dir: &Path,
+        topic: &str,
+        partition: i32,
+        topic_id: Option<Uuid>,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Arc<Log>> {
+        let home = self.online_dirs().find(|home| home.path == dir);
+        self.create_in(home, (topic, partition), topic_id, config, now_ms)
+    }
+
+    fn create_in(
+        &self,
+        home: Option<&Dir>,
+        (topic, partition): (&str, i32),
+        topic_id: Option<Uuid>,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Arc<Log>> {
         let key = (topic.to_string(), partition);
         if let Some(entry) = self.logs.read().get(&key) {
             return Ok(entry.log.clone());
@@ -193,7 +218,7 @@ impl LogManager {
         if self.written_checkpoints.lock().values().any(|offsets| offsets.contains_key(&key)) {
             self.write_checkpoints()?;
         }
-        let Some(home) = self.emptiest_dir() else {
+        let Some(home) = home else {
             return Err(Error::Offline { path: self.dirs[0].path.clone() });
         };
         let parent = &home.path;
@@ -206,9 +231,12 @@ impl LogManager {
         io.sync_dir(parent)?;
         let known = Known { clean: true, recovery_point: 0, log_start_offset: 0, ..self.known(now_ms) };
         let found = recovery::recover(io, &dir, &config, known)?;
+        if found.changed {
+            io.sync_file_system(parent)?;
+        }
         let shared = Shared { dir: home.health.clone(), ..self.shared.clone() };
         let log = Log::new(&dir, shared, config, found, now_ms);
-        let entry = LogEntry { topic: key.0.clone(), partition, topic_id, log: log.clone() };
+        let entry = LogEntry { topic: topic.into(), partition, topic_id, log: log.clone() };
         self.logs.write().insert(key, entry);
         Ok(log)
     }
@@ -227,11 +255,23 @@ impl LogManager {
 
     /// Renames to `-delete`; the files go after file.delete.delay.ms. Those who wait get `Error::Offline`.
     pub fn delete(&self, topic: &str, partition: i32, now_ms: i64) -> Result<()> {
-        let Some(entry) = self.logs.write().remove(&(topic.to_string(), partition)) else { return Ok(()) };
-        let renamed = entry.log.move_away(|| dirs::rename_for_delete(&self.shared.io, entry.log.dir()))?;
-        let due_ms = now_ms + entry.log.config().file_delete_delay_ms;
+        let Some((log, renamed)) = self.rename_away(topic, partition, dirs::DELETE)? else { return Ok(()) };
+        let due_ms = now_ms + log.config().file_delete_delay_ms;
         self.doomed.lock().push(Doomed { paths: vec![renamed], due_ms });
         Ok(())
+    }
+
+    /// Renames to `-stray`: nobody serves it, and nobody deletes it. Returns where it is.
+    pub fn set_aside(&self, topic: &str, partition: i32) -> Result<Option<PathBuf>> {
+        Ok(self.rename_away(topic, partition, dirs::STRAY)?.map(|(_, renamed)| renamed))
+    }
+
+    fn rename_away(&self, topic: &str, partition: i32, suffix: &str) -> Result<Option<(Arc<Log>, PathBuf)>> {
+        let Some(LogEntry { log, .. }) = self.logs.write().remove(&(topic.to_string(), partition)) else {
+            return Ok(None);
+        };
+        let renamed = log.move_away(|| dirs::rename_away(&self.shared.io, log.dir(), suffix))?;
+        Ok(Some((log, renamed)))
     }
 
     /// The directory id (meta.properties) of the directory that holds the log.
@@ -249,7 +289,7 @@ impl LogManager {
         }
         for entry in self.logs().into_iter().filter(|entry| !entry.log.is_dir_offline()) {
             if let Err(error) = self.tick_log(&entry.log, retention, now_ms).await {
-                tracing::error!(topic = entry.topic, partition = entry.partition, %error, "periodic work on a log failed");
+                tracing::error!(topic = &*entry.topic, partition = entry.partition, %error, "periodic work on a log failed");
             }
         }
         self.remove_doomed(now_ms);
@@ -302,12 +342,17 @@ impl LogManager {
         let entries = self.logs();
         let mut written = self.written_checkpoints.lock();
         for dir in self.online_dirs() {
+            let here: Vec<&LogEntry> = entries.iter().filter(|entry| entry.log.is_in(&dir.health)).collect();
             for (name, value) in kinds {
                 let path = dir.path.join(name);
-                let here = entries.iter().filter(|e| e.log.dir().parent() == Some(&dir.path));
-                let noted = here.filter_map(|e| Some(((e.topic.clone(), e.partition), value(&e.log)?)));
-                let offsets: Offsets = noted.collect();
-                if written.get(&path) != Some(&offsets) {
+                let noted = || here.iter().filter_map(|e| Some((&*e.topic, e.partition, value(&e.log)?)));
+                // Compared before anything is collected: mostly nothing has changed, in any of many logs.
+                let is_written = written.get(&path).is_some_and(|offsets| {
+                    offsets.iter().map(|((topic, partition), offset)| (&**topic, *partition, *offset)).eq(noted())
+                });
+                if !is_written {
+                    let owned = noted().map(|(topic, partition, offset)| ((topic.to_owned(), partition), offset));
+                    let offsets: Offsets = owned.collect();
                     checkpoint::write_offsets(self.io(), &path, &offsets)?;
                     written.insert(path, offsets);
                 }
@@ -323,7 +368,9 @@ impl LogManager {
             for LogEntry { topic, partition, log, .. } in logs.by_ref().take(CLOSED_AT_ONCE - closing.len()) {
                 closing.spawn_local(async move {
                     let closed = log.close().await;
-                    closed.inspect_err(|error| tracing::error!(topic, partition, %error, "log not closed cleanly"))
+                    closed.inspect_err(
+                        |error| tracing::error!(topic = &*topic, partition, %error, "log not closed cleanly"),
+                    )
                 });
             }
             let Some(closed) = closing.join_next().await else { return result };
@@ -414,8 +461,10 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
     let cleaned = checkpoint::read_offsets(io, &cleaner_file)?;
     let mut found = Vec::new();
     for name in io.list(dir)? {
-        if name.ends_with("-delete") {
+        if name.ends_with(dirs::DELETE) {
             io.remove_dir_all(&dir.join(&name))?;
+        } else if name.ends_with(dirs::STRAY) || name.ends_with(dirs::FUTURE) {
+            tracing::warn!(dir = %dir.join(&name).display(), "belongs to no partition here, and is left alone");
         } else if let Some((topic, partition)) = dirs::parse_partition_dir(&name)
             && io.is_dir(&dir.join(&name))
         {
@@ -425,11 +474,8 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
     if !clean && !found.is_empty() {
         tracing::info!(dir = %dir.display(), logs = found.len(), "the last stop was not clean: recovering");
     }
-    if !clean {
-        // A log whose creation was cut off is used from now on.
-        io.sync_dir(dir)?;
-    }
     let done = AtomicUsize::new(0);
+    let unsynced = AtomicBool::new(!clean);
     let open_one = |(topic, partition): &(String, i32)| -> Result<LogEntry> {
         let key = (topic.clone(), *partition);
         let path = dirs::partition_dir(dir, topic, *partition);
@@ -443,15 +489,21 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
         let topic_id = checkpoint::read_partition_metadata(io, &path)?;
         let recovered = recovery::recover(io, &path, &options.defaults, known)?;
         let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+        unsynced.fetch_or(recovered.changed, Ordering::Relaxed);
         if recovered.scanned_bytes > 0 {
             let (end, scanned_bytes) = (recovered.next_offset, recovered.scanned_bytes);
             tracing::info!(log = %path.display(), end, scanned_bytes, "recovered, {so_far} of {} done", found.len());
         }
         let log = Log::new(&path, shared.clone(), options.defaults.clone(), recovered, options.now_ms);
         log.set_cleaned_offset(cleaned.get(&key).copied());
-        Ok(LogEntry { topic: key.0, partition: key.1, topic_id, log })
+        Ok(LogEntry { topic: key.0.into(), partition: key.1, topic_id, log })
     };
     let entries = open_all(&found, if io.is_simulated() { 1 } else { options.recovery_threads }, open_one)?;
+    if unsynced.into_inner() {
+        // What a killed process wrote or made may be in the page cache alone, and what recovery cut or removed must not
+        // come back after another crash. One sync for all: each log by itself would wait for the disk several times.
+        io.sync_file_system(dir)?;
+    }
     let read = [(recovery_point_file, recovery_points), (log_start_file, log_starts), (cleaner_file, cleaned)];
     Ok((entries, Checkpoints::from(read)))
 }

@@ -32,9 +32,12 @@ pub(crate) struct Known {
     pub now_ms: i64,
 }
 
+/// Where the outcome says that files changed, the caller syncs the file system before anything is appended.
 pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> Result<Recovered> {
-    compaction::swap::recover(io, dir)?;
-    let names = io.list(dir)?;
+    let mut names = io.list(dir)?;
+    if !compaction::swap::recover(io, dir, &names)? {
+        names = io.list(dir)?;
+    }
     let mut segments = find_segments(io, dir, &names, known.now_ms)?;
     let damaged = damaged_index(&segments);
     let first = segments.front().map_or(0, |s| s.base_offset);
@@ -45,16 +48,22 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
     let mut epochs = read_epochs(io, dir)?;
     let as_read = epochs.clone();
     let mut producers = Producers::new(known.producer_id_expiration_ms);
-    let opened = if known.clean && damaged.is_none() { open_active(io, config, &mut segments)? } else { None };
+    let opened = match known.clean {
+        _ if damaged.is_some() => None,
+        true => open_active(io, config, &mut segments)?,
+        false => open_untouched(io, &names, &mut segments, known.recovery_point)?.map(|end| (end, false)),
+    };
+    let stopped_cleanly = known.clean;
     let known = Known { clean: opened.is_some(), ..known };
     let (mut next_offset, changed) = match opened {
         Some(opened) => {
-            producers::load(io, dir, &segments, opened.0, known, &mut producers)?;
+            producers::load(io, dir, &names, &segments, opened.0, known, &mut producers)?;
             opened
         }
         None => {
             let first = first_to_scan(&segments, &names, damaged.unwrap_or(i64::MAX).min(known.recovery_point));
-            producers::load(io, dir, &segments, segments[first].base_offset, known, &mut producers)?;
+            let from = segments[first].base_offset;
+            producers::load(io, dir, &names, &segments, from, known, &mut producers)?;
             let state = Scanned { epochs: &mut epochs, producers: &mut producers, known };
             (recover_segments(io, dir, config, &mut segments, &names, first, state)?, true)
         }
@@ -70,22 +79,27 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
         next_offset = log_start_offset;
     }
     for segment in segments.iter_mut().rev().skip(1) {
-        rebuild_indexes(io, config, segment, &names, known.clean)?;
+        rebuild_indexes(io, config, segment, &names, stopped_cleanly)?;
     }
     epochs.truncate_from_end(next_offset);
     epochs.truncate_from_start(segments[0].base_offset);
-    producers::remove_strays(io, dir, &segments, next_offset)?;
+    // Now, since the next start does not find them again: it scans from the recovery point, which moves up.
+    let epochs_changed = epochs != as_read
+        && io
+            .write_atomic(&dir.join(EPOCHS_FILE), epochs.to_text().as_bytes())
+            .inspect_err(|error| tracing::warn!(%error, "leader epochs are written later"))
+            .is_err();
     if !known.clean {
-        // What was removed must not come back after another crash, when the log has grown past it again.
-        io.sync_dir(dir)?;
+        names = io.list(dir)?;
     }
+    producers::remove_strays(io, dir, &names, &segments, next_offset)?;
     Ok(Recovered {
         segments,
         log_start_offset,
         next_offset,
         recovery_point: next_offset,
         producers,
-        epochs_changed: epochs != as_read,
+        epochs_changed,
         epochs,
         scanned_bytes,
         changed,
@@ -120,7 +134,9 @@ fn find_segments(io: &Io, dir: &Path, names: &[String], now_ms: i64) -> Result<V
             io.remove_file(&dir.join(name))?;
         } else if let Some(base_offset) = parse_file_name(name, ".log") {
             let files = SegmentFiles::new(io.clone(), dir, base_offset);
-            let size = open_read_only(io, &dir.join(name))?.len()?;
+            let size = files.cached_reader()?.len()?;
+            // The active one's is soon needed.
+            segments.back().iter().for_each(|segment: &&Segment| segment.files.close());
             segments.push_back(Segment::found(files, size, now_ms));
         }
     }
@@ -156,31 +172,75 @@ fn open_active(io: &Io, config: &LogConfig, segments: &mut VecDeque<Segment>) ->
         active.aborted = Some(active.files.read_aborted()?);
     }
     if active.size == 0 {
-        active.indexes = Some(Indexes::new(active.base_offset));
-        active.max_timestamp = Some((-1, active.base_offset));
+        use_indexes(active, Indexes::new(active.base_offset));
         return Ok(Some((active.base_offset, false)));
     }
     let Some(indexes) = read_indexes(io, active)? else {
         tracing::warn!(segment = %active.files.path(".log").display(), "indexes missing or unreadable: rebuilt");
         return Ok(Some((scan_segment(active, config, None)?, true)));
     };
-    let last_entry = indexes.offsets.lookup(i64::MAX).1;
-    active.max_timestamp = indexes.times.last().or(Some((-1, active.base_offset)));
-    active.indexes = Some(indexes);
-    let file = active.files.reader()?;
-    let mut next_offset = active.base_offset;
-    let mut position = u64::from(last_entry);
-    while let Some(header) = header_at(&file, position, active.size)? {
-        next_offset = header.next_offset();
-        position += header.total_bytes() as u64;
-    }
+    let (next_offset, position) = walk_from_last_entry(active, &indexes)?;
     if position != active.size {
         let file = active.files.path(".log");
         tracing::error!(file = %file.display(), position, "no whole batch here, though the last stop was clean");
         return Ok(None);
     }
-    active.files.close();
+    use_indexes(active, indexes);
     Ok(Some((next_offset, false)))
+}
+
+/// After a crash: a log that nothing was appended to since it was closed is opened as after a clean stop. It ends at its
+/// recovery point, and the snapshot there is the last file that closing it wrote. Returns the log end offset.
+fn open_untouched(
+    io: &Io,
+    names: &[String],
+    segments: &mut VecDeque<Segment>,
+    recovery_point: i64,
+) -> Result<Option<i64>> {
+    let is_new = recovery_point == 0 && segments.len() == 1;
+    let active = segments.back_mut().expect("recover() makes one");
+    if !is_completed(names, recovery_point) && !is_new {
+        return Ok(None);
+    }
+    let mut indexes = Indexes::new(active.base_offset);
+    let mut end = active.base_offset;
+    if active.size > 0 {
+        // Kafka reserves space in the indexes of an active segment, which is not worth reading.
+        let index_bytes = active.files.index_bytes(".index")?.max(active.files.index_bytes(".timeindex")?);
+        let read = if index_bytes < active.size { read_indexes(io, active)? } else { None };
+        let Some(read) = read else { return Ok(None) };
+        let (next_offset, position) = walk_from_last_entry(active, &read)?;
+        if position != active.size {
+            return Ok(None);
+        }
+        (indexes, end) = (read, next_offset);
+    }
+    if end != recovery_point {
+        return Ok(None);
+    }
+    if active.aborted.is_none() {
+        active.aborted = Some(active.files.read_aborted()?);
+    }
+    use_indexes(active, indexes);
+    Ok(Some(end))
+}
+
+fn use_indexes(active: &mut Segment, indexes: Indexes) {
+    active.max_timestamp = indexes.times.last().or(Some((-1, active.base_offset)));
+    active.indexes = Some(indexes);
+    active.files.close();
+}
+
+/// The offset and the position after the last whole batch.
+fn walk_from_last_entry(active: &Segment, indexes: &Indexes) -> Result<(i64, u64)> {
+    let file = active.files.cached_reader()?;
+    let mut next_offset = active.base_offset;
+    let mut position = u64::from(indexes.offsets.lookup(i64::MAX).1);
+    while let Some(header) = header_at(&file, position, active.size)? {
+        next_offset = header.next_offset();
+        position += header.total_bytes() as u64;
+    }
+    Ok((next_offset, position))
 }
 
 fn read_indexes(io: &Io, segment: &Segment) -> Result<Option<Indexes>> {
@@ -289,12 +349,12 @@ fn recover_segments(
             tracing::info!(file = %path.display(), end = next_offset, cut_bytes = cut, "cut after the last whole batch");
             segment.files.writer()?.truncate(segment.size)?;
         }
-        if size > 0 {
-            // The recovery point moves past it, and what a killed process wrote may be in the page cache alone.
-            segment.files.writer()?.sync_data_blocking()?;
-            segment.files.close();
-        }
         let end = ends[i];
+        if end != i64::MAX && size > 0 {
+            // The snapshot at its end says that it is whole, and what a killed process wrote may be in the page cache alone.
+            segment.files.writer()?.sync_data_blocking()?;
+        }
+        segment.files.close();
         if end == i64::MAX {
             break;
         }
@@ -334,7 +394,7 @@ fn scan_segment(segment: &mut Segment, config: &LogConfig, mut scanned: Option<&
     if file_bytes == 0 {
         return Ok(next_offset);
     }
-    let file = segment.files.reader()?;
+    let file = segment.files.cached_reader()?;
     let mut piece = vec![0; PIECE_BYTES.min(file_bytes as usize)];
     let mut position = 0;
     while position + HEADER_BYTES as u64 <= file_bytes {

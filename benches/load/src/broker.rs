@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,7 @@ const CLUSTER_ID: &str = "b3R0bGEtYmVuY2htYXJrcw";
 /// Deleted topics leave the disk after a second, not a minute, so that rounds don't add up.
 const DELETE_DELAY: &str = "log.segment.delete.delay.ms=1000";
 
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 const DELETE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -70,8 +71,16 @@ pub struct Broker {
     pub address: SocketAddr,
     /// From the start of the process to the first acknowledged record.
     pub first_ack: Duration,
+    started: Instant,
     child: Child,
-    home: TempDir,
+    home: Arc<TempDir>,
+}
+
+impl Programs {
+    /// An empty directory for a broker's data.
+    pub fn home(&self) -> Result<TempDir> {
+        Ok(tempfile::Builder::new().prefix("ottla-load-").tempdir_in(&self.data)?)
+    }
 }
 
 impl Broker {
@@ -82,7 +91,19 @@ impl Broker {
 
     /// The same with other `settings`, as key=value, than the defaults.
     pub fn start_with(kind: Kind, programs: &Programs, settings: &[&str]) -> Result<Self> {
-        let home = tempfile::Builder::new().prefix("ottla-load-").tempdir_in(&programs.data)?;
+        Self::start_on(kind, programs, Arc::new(programs.home()?), settings)
+    }
+
+    /// The same on what may have data already.
+    pub fn start_on(kind: Kind, programs: &Programs, home: Arc<TempDir>, settings: &[&str]) -> Result<Self> {
+        let mut broker = Self::spawn(kind, programs, home, settings)?;
+        broker.await_first_ack().with_context(|| broker.log_tail())?;
+        broker.first_ack = broker.started.elapsed();
+        Ok(broker)
+    }
+
+    /// Does not wait until it serves.
+    pub fn spawn(kind: Kind, programs: &Programs, home: Arc<TempDir>, settings: &[&str]) -> Result<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut command = match kind {
             Kind::Ottla => ottla(&programs.ottla, home.path(), address, settings),
@@ -92,10 +113,24 @@ impl Broker {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(home.path());
         let started = Instant::now();
         let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
-        let mut broker = Self { kind, address, first_ack: Duration::ZERO, child, home };
-        broker.await_first_ack(started).with_context(|| broker.log_tail())?;
-        broker.first_ack = started.elapsed();
-        Ok(broker)
+        Ok(Self { kind, address, first_ack: Duration::ZERO, started, child, home })
+    }
+
+    /// Returns how long a clean stop took.
+    pub fn stop(mut self, timeout: Duration) -> Result<Duration> {
+        let stopping = Instant::now();
+        self.signal(Signal::TERM)?;
+        while self.child.try_wait()?.is_none() {
+            ensure!(stopping.elapsed() < timeout, "{} does not stop", self.kind.name());
+            sleep(Duration::from_millis(5));
+        }
+        Ok(stopping.elapsed())
+    }
+
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// The log directory.
@@ -138,23 +173,30 @@ impl Broker {
     }
 
     /// A connection, a topic, a record. Each attempt has its own topic, as one that failed may have left its behind.
-    fn await_first_ack(&mut self, started: Instant) -> Result<()> {
+    fn await_first_ack(&mut self) -> Result<()> {
         for attempt in 0.. {
             let topic = format!("first-{attempt}");
             let served = Connection::open(self.address).and_then(|mut connection| {
                 connection.create_topic(&topic, 1, &[])?;
-                load::produce_one(&mut connection, &topic)
+                load::produce_one(&mut connection, &topic, 0)
             });
             match served {
                 Ok(()) => break,
-                Err(error) if started.elapsed() > START_TIMEOUT => return Err(error.context("it does not serve")),
-                Err(_) => {}
+                Err(error) => self.retry_after(error)?,
             }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}");
-            }
-            sleep(Duration::from_millis(1));
         }
+        Ok(())
+    }
+
+    /// An attempt to use a broker that starts came to nothing: waits for the next, unless that is hopeless.
+    fn retry_after(&mut self, error: anyhow::Error) -> Result<()> {
+        if self.started.elapsed() > START_TIMEOUT {
+            return Err(error.context("it does not serve"));
+        }
+        if let Some(status) = self.child.try_wait()? {
+            bail!("it ended with {status}");
+        }
+        sleep(Duration::from_millis(1));
         Ok(())
     }
 
@@ -162,6 +204,18 @@ impl Broker {
         let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         format!("{}, whose log ends:\n{}", self.kind.name(), lines[lines.len().saturating_sub(20)..].join("\n"))
+    }
+}
+
+/// From the start of the process until that partition took a record.
+pub fn await_record(broker: &mut Broker, topic: &str, partition: i32) -> Result<Duration> {
+    loop {
+        let produced = Connection::open(broker.address)
+            .and_then(|mut connection| load::produce_one(&mut connection, topic, partition));
+        match produced {
+            Ok(()) => return Ok(broker.started.elapsed()),
+            Err(error) => broker.retry_after(error).with_context(|| broker.log_tail())?,
+        }
     }
 }
 
@@ -196,11 +250,17 @@ fn ottla(program: &Path, home: &Path, address: SocketAddr, settings: &[&str]) ->
 fn kafka(jars: &Path, home: &Path, address: SocketAddr, settings: &[&str]) -> Result<Command> {
     let controller = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let data = home.join("data");
+    // A directory that Ottla made does not name its voter.
+    let is_new = !data.exists();
+    let quorum = match is_new {
+        true => format!("controller.quorum.bootstrap.servers={controller}"),
+        false => format!("controller.quorum.voters=1@{controller}"),
+    };
     let properties = home.join("server.properties");
     let text = format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
-         controller.quorum.bootstrap.servers={controller}\n\
+         {quorum}\n\
          listeners=PLAINTEXT://{address},CONTROLLER://{controller}\n\
          advertised.listeners=PLAINTEXT://{address}\n\
          controller.listener.names=CONTROLLER\n\
@@ -223,10 +283,12 @@ fn kafka(jars: &Path, home: &Path, address: SocketAddr, settings: &[&str]) -> Re
         command.arg("-cp").arg(jars.join("*")).arg(main_class);
         command
     };
-    let mut format = java("kafka.tools.StorageTool");
-    format.args(["format", "--standalone", "-t", CLUSTER_ID, "-c"]).arg(&properties);
-    let output = format.output().context("running java")?;
-    ensure!(output.status.success(), "formatting failed: {}", String::from_utf8_lossy(&output.stderr));
+    if is_new {
+        let mut format = java("kafka.tools.StorageTool");
+        format.args(["format", "--standalone", "-t", CLUSTER_ID, "-c"]).arg(&properties);
+        let output = format.output().context("running java")?;
+        ensure!(output.status.success(), "formatting failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
     let mut serve = java("kafka.Kafka");
     serve.arg(&properties);
     Ok(serve)

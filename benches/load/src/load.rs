@@ -134,9 +134,9 @@ pub fn percentile(sorted: &[Duration], share: f64) -> Duration {
 }
 
 /// One small record, acknowledged: a sign of life.
-pub fn produce_one(connection: &mut Connection, topic: &str) -> Result<()> {
+pub fn produce_one(connection: &mut Connection, topic: &str, partition: i32) -> Result<()> {
     let batch = batch::encode(100, 0, &mut Random::new(4));
-    wire::produced_offset(connection.call(wire::produce(topic, 0, &batch.bytes))?).map(|_| ())
+    wire::produced_offset(connection.call(wire::produce(topic, partition, &batch.bytes))?).map(|_| ())
 }
 
 /// A consumer that gets nothing for so long gives up.

@@ -13,6 +13,7 @@ mod groups;
 mod load;
 mod meter;
 mod metrics;
+mod partitions;
 mod report;
 mod side_by_side;
 mod wire;
@@ -57,6 +58,8 @@ enum Command {
     Groups(groups::Options),
     /// Measure the compaction of Ottla and of Apache Kafka.
     Compaction(compaction::Options),
+    /// Measure starts and idleness of Ottla and of Apache Kafka with many partitions.
+    Partitions(partitions::Options),
     /// Measure Ottla and Apache Kafka in the same run.
     SideBySide(side_by_side::Options),
 }
@@ -131,6 +134,7 @@ fn main() -> Result<()> {
         Command::Commits(options) => commits::run(&options)?,
         Command::Groups(options) => groups::run(&options)?,
         Command::Compaction(options) => compaction::run(&options)?,
+        Command::Partitions(options) => partitions::run(&options)?,
         Command::SideBySide(options) => side_by_side::run(&options)?,
     }
     Ok(())

@@ -15,6 +15,7 @@ pub fn clean_dirtiest(
     pace: Pace<'_>,
 ) -> Result<bool, CleanError> {
     let Some(LogEntry { topic, partition, log, .. }) = dirtiest(logs, now_ms) else { return Ok(false) };
+    let topic = &*topic;
     match clean(&log, map, now_ms, pace) {
         Ok(Some(cleaned)) => {
             let Cleaned { from_offset, to_offset, keys, bytes_read, bytes_written } = cleaned;
@@ -53,6 +54,7 @@ fn dirtiest(logs: &LogManager, now_ms: i64) -> Option<LogEntry> {
             Ok(_) => {}
             Err(error) => {
                 let LogEntry { topic, partition, log, .. } = entry;
+                let topic = &*topic;
                 tracing::error!(topic, partition, %error, "cannot be compacted, and will not be until the next start");
                 log.set_uncleanable();
             }

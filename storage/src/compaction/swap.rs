@@ -94,9 +94,12 @@ pub fn discard(io: &Io, dir: &Path, base_offset: i64) {
     }
 }
 
-/// At a start: completes the swaps that were announced, removes what is left of others.
-pub fn recover(io: &Io, dir: &Path) -> Result<()> {
-    let names = io.list(dir)?;
+/// At a start: completes the swaps that were announced, removes what is left of others. `names`: of the files in `dir`;
+/// false if they are not any more.
+pub fn recover(io: &Io, dir: &Path, names: &[String]) -> Result<bool> {
+    if !names.iter().any(|name| name.ends_with(SWAP) || name.ends_with(CLEANED)) {
+        return Ok(true);
+    }
     let offset = |name: &str, suffix: &str| {
         let name = name.strip_suffix(suffix)?;
         KINDS.iter().find_map(|kind| parse_file_name(name, kind))
@@ -121,7 +124,7 @@ pub fn recover(io: &Io, dir: &Path) -> Result<()> {
         let path = dir.join(file_name(base_offset, ".log.swap"));
         let end = end_offset(io, &path)?.max(base_offset + 1);
         tracing::info!(file = %path.display(), end, "completing an interrupted compaction");
-        for name in &names {
+        for name in names {
             let replaced = KINDS.iter().chain([&".snapshot"]).find_map(|kind| parse_file_name(name, kind));
             if replaced.is_some_and(|old| (base_offset..end).contains(&old)) {
                 steps.push(Step::Remove(dir.join(name)));
@@ -129,13 +132,13 @@ pub fn recover(io: &Io, dir: &Path) -> Result<()> {
         }
     }
     if swaps.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     steps.push(Step::SyncDir);
     let mut base_offsets: Vec<i64> = swaps.into_iter().map(|(base_offset, _)| base_offset).collect();
     base_offsets.dedup();
     steps.extend(take_names(io, dir, &base_offsets));
-    run(io, dir, &steps)
+    run(io, dir, &steps).map(|()| false)
 }
 
 /// The offset after the last batch of a segment file; 0 if there is none.

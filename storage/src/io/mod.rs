@@ -198,6 +198,11 @@ impl Io {
         on_disk!(self, sync_dir(dir))
     }
 
+    /// All that was written to the file system of `dir` so far survives power loss, names included.
+    pub fn sync_file_system(&self, dir: &Path) -> Result<()> {
+        on_disk!(self, sync_file_system(dir))
+    }
+
     /// The whole of a small file (checkpoints, meta.properties); None if it is not there.
     pub fn read_small(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         on_disk!(self, read_small(path))

@@ -2,7 +2,7 @@
 //! transfers. What they mean for the log is decided above.
 
 use std::fs::{self, File, OpenOptions as Options};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -11,6 +11,9 @@ use rustix::io::ReadWriteFlags;
 
 use super::handle::Handle;
 use crate::{Error, Result};
+
+/// What most of the small files fit into.
+const SMALL_BYTES: usize = 4096;
 
 /// Names `op` and `path` in the error.
 pub(super) fn named<T>(op: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
@@ -53,8 +56,24 @@ pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     named("sync directory", dir, File::open(dir).and_then(|dir| dir.sync_all()))
 }
 
+pub(super) fn sync_file_system(dir: &Path) -> Result<()> {
+    named("sync file system of", dir, File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?)))
+}
+
+/// Of most files in three system calls: a start reads tens of thousands.
 pub(super) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    let read = || {
+        let mut file = File::open(path)?;
+        let mut content = vec![0; SMALL_BYTES];
+        let read = file.read(&mut content)?;
+        content.truncate(read);
+        // A read that comes short has met the file's end.
+        if read == SMALL_BYTES {
+            file.read_to_end(&mut content)?;
+        }
+        io::Result::Ok(content)
+    };
+    match read() {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         content => named("read", path, content).map(Some),
     }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::{Log, Trouble};
+use super::{DirHealth, Log, Trouble};
 use crate::Result;
 use crate::segment::file_name;
 
@@ -15,6 +15,10 @@ impl Log {
 
     pub(crate) fn first_segment(&self) -> i64 {
         self.state.lock().segments[0].base_offset
+    }
+
+    pub(crate) fn is_in(&self, dir: &Arc<DirHealth>) -> bool {
+        Arc::ptr_eq(&self.shared.dir, dir)
     }
 
     /// flush.ms has passed since the last flush, and there is something to flush.

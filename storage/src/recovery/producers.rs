@@ -15,12 +15,13 @@ use crate::txn_index::AbortedTransaction;
 pub fn load(
     io: &Io,
     dir: &Path,
+    names: &[String],
     segments: &VecDeque<Segment>,
     end: i64,
     known: Known,
     producers: &mut Producers,
 ) -> Result<()> {
-    let offsets = snapshots(io, dir)?;
+    let offsets = snapshots(names);
     if offsets.is_empty() && known.clean {
         // A clean stop writes one, unless nobody ever produced.
         return Ok(());
@@ -80,8 +81,8 @@ pub fn note(producers: &mut Producers, header: &BatchHeader, batch: &[u8], now_m
 }
 
 /// Of a clean stop the newest snapshot is kept, of segments those at their base; all others say nothing any more.
-pub fn remove_strays(io: &Io, dir: &Path, segments: &VecDeque<Segment>, end: i64) -> Result<()> {
-    let offsets = snapshots(io, dir)?;
+pub fn remove_strays(io: &Io, dir: &Path, names: &[String], segments: &VecDeque<Segment>, end: i64) -> Result<()> {
+    let offsets = snapshots(names);
     let newest = offsets.iter().copied().filter(|offset| *offset <= end).max();
     for offset in offsets {
         let of_segment = segments.binary_search_by_key(&offset, |segment| segment.base_offset).is_ok();
@@ -93,8 +94,8 @@ pub fn remove_strays(io: &Io, dir: &Path, segments: &VecDeque<Segment>, end: i64
 }
 
 /// Offsets of the snapshots, in order.
-fn snapshots(io: &Io, dir: &Path) -> Result<Vec<i64>> {
-    let mut offsets: Vec<i64> = io.list(dir)?.iter().filter_map(|name| parse_file_name(name, ".snapshot")).collect();
+fn snapshots(names: &[String]) -> Vec<i64> {
+    let mut offsets: Vec<i64> = names.iter().filter_map(|name| parse_file_name(name, ".snapshot")).collect();
     offsets.sort_unstable();
-    Ok(offsets)
+    offsets
 }

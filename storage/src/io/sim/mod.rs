@@ -278,6 +278,19 @@ impl SimDisk {
         named("sync directory", dir, sync)
     }
 
+    pub(super) fn sync_file_system(&self, dir: &Path) -> Result<()> {
+        let sync = self.operation("sync file system", dir, (0, 0), |state| {
+            for id in 0..state.nodes.len() {
+                match &mut state.nodes[id] {
+                    Node::File(_) => state.sync(id, u64::MAX)?,
+                    Node::Dir(dir) => dir.sync(),
+                }
+            }
+            Ok(())
+        });
+        named("sync file system of", dir, sync)
+    }
+
     pub(super) fn read_small(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         let read = self.operation("read", path, (0, 0), |state| match state.find(path) {
             Ok(id) => Ok(Some(state.file(id).content.clone())),
