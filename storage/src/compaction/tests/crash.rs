@@ -100,6 +100,7 @@ fn the_directory_is_synced_before_and_after_each_set_of_renames() {
         .iter()
         .map(|step| match step {
             Step::Rename(_, to) if to.to_string_lossy().ends_with(".deleted") => "old",
+            Step::Rename(_, to) if to.extension().is_some_and(|kind| kind == "log") => "new log",
             Step::Rename(..) => "new",
             Step::Remove(_) => "removed",
             Step::SyncDir => "sync",
@@ -107,7 +108,7 @@ fn the_directory_is_synced_before_and_after_each_set_of_renames() {
         .collect();
     let (old, rest) = kinds.split_at(kinds.iter().position(|kind| *kind == "sync").unwrap());
     assert!(old.iter().all(|kind| *kind == "old"), "{kinds:?}");
-    assert_eq!(rest, ["sync", "new", "new", "new", "sync"]);
+    assert_eq!(rest, ["sync", "new log", "sync", "new", "new", "sync"], "no new index without its log");
 }
 
 #[test]
