@@ -49,7 +49,7 @@ impl World {
         given(&mut harness, IDS[1], OLD);
         let client = |index: usize| Client {
             id: index % 2,
-            version: if index % 3 == 0 { 0 } else { transaction_version },
+            version: if index.is_multiple_of(3) { 0 } else { transaction_version },
             producer: None,
         };
         World { harness, clients: (0..6).map(client).collect(), known: Default::default(), given: BTreeSet::new() }
