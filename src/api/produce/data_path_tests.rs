@@ -1,5 +1,8 @@
 //! Produce, Fetch and the APIs around offsets, handler to log and back: what a client is answered.
 
+#[path = "admission_tests.rs"]
+mod admission;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
