@@ -99,9 +99,14 @@ fn collect(ctx: &RequestContext, request: &ProduceRequest<'_>, adds: bool, admis
             continue;
         }
         let place = (partition.topic_id, index);
-        // A new epoch begins with every transaction, and with it a new sequence.
-        if adds && header.base_sequence != 0 && known.is_none_or(|known| known.last_sequence == -1) {
-            admission.denied.insert(place, ErrorCode::OutOfOrderSequenceNumber);
+        // A new epoch begins with every transaction of a newer client, and with it a new sequence.
+        let refusal = match known {
+            Some(known) if known.epoch > producer.epoch => Some(ErrorCode::InvalidProducerEpoch),
+            Some(known) if known.last_sequence != -1 => None,
+            _ => (adds && header.base_sequence != 0).then_some(ErrorCode::OutOfOrderSequenceNumber),
+        };
+        if let Some(code) = refusal {
+            admission.denied.insert(place, code);
             continue;
         }
         asked.several_producers |= asked.producer.is_some_and(|other| other != producer);
