@@ -30,6 +30,8 @@ struct Known {
     owner: Option<usize>,
     /// Partitions that were acknowledged to be in the open transaction.
     acknowledged: BTreeSet<i32>,
+    /// The owner's transaction was aborted, and it was not the owner who wanted it.
+    cut_off: bool,
     /// The decision that partitions are being told.
     decided: Option<Markers>,
 }
@@ -55,7 +57,7 @@ impl World {
         World { harness, clients: (0..6).map(client).collect(), known: Default::default(), given: BTreeSet::new() }
     }
 
-    fn take(&mut self, effects: Effects) {
+    fn take(&mut self, effects: Effects, by_client: bool) {
         for markers in effects.markers {
             let index = IDS.iter().position(|id| **id == *markers.transactional_id).unwrap();
             let known = &mut self.known[index];
@@ -66,6 +68,7 @@ impl World {
                     let missing: Vec<_> = known.acknowledged.difference(&told).collect();
                     assert!(missing.is_empty(), "partitions {missing:?} are not told of the end of their transaction");
                     known.acknowledged.clear();
+                    known.cut_off |= !by_client;
                     known.decided = Some(markers);
                 }
             }
@@ -78,14 +81,14 @@ impl World {
         let client = &self.clients[index];
         let (id, expected) = (client.id, client.producer.filter(|_| recovers));
         let (result, effects) = self.harness.turn(|turn| turn.init_producer(IDS[id], 60_000, expected));
-        self.take(effects);
+        self.take(effects, false);
         match result {
             Ok(producer) => {
                 assert!((0..i16::MAX).contains(&producer.epoch), "{producer:?}");
                 let other = self.known[id].owner.is_some_and(|owner| owner != index);
                 assert!(!(other && expected.is_some()), "who was fenced cannot come back as itself");
                 assert!(self.given.insert(producer) || expected.is_some(), "{producer:?} was given twice");
-                self.known[id].owner = Some(index);
+                (self.known[id].owner, self.known[id].cut_off) = (Some(index), false);
                 if !loses {
                     self.clients[index].producer = Some(producer);
                 }
@@ -105,7 +108,7 @@ impl World {
         let Client { id, version, producer: Some(producer) } = self.clients[index] else { return };
         let partitions = Partitions::from([("t".into(), BTreeSet::from([partition]))]);
         let (result, effects) = self.harness.turn(|turn| turn.add_partitions(IDS[id], producer, &partitions, version));
-        self.take(effects);
+        self.take(effects, false);
         if result.is_ok() {
             self.must_be_owner(index);
             self.known[id].acknowledged.insert(partition);
@@ -115,12 +118,13 @@ impl World {
     fn end(&mut self, index: usize, commit: bool, loses: bool) {
         let Client { id, version, producer: Some(producer) } = self.clients[index] else { return };
         let (result, effects) = self.harness.turn(|turn| turn.end(IDS[id], producer, commit, version));
-        self.take(effects);
+        self.take(effects, true);
         match result {
             Ok(next) => {
                 self.must_be_owner(index);
                 let known = &self.known[id];
                 assert!(known.acknowledged.is_empty(), "the transaction is over");
+                assert!(!(commit && known.cut_off), "a part of what it wants to commit was aborted");
                 assert!(known.decided.as_ref().is_none_or(|markers| markers.commit == commit), "as the client wished");
                 if version >= 2 && !loses {
                     self.clients[index].producer = Some(next);
@@ -155,13 +159,13 @@ impl World {
             assert_eq!(effects.records.len(), 1);
             self.known[id].decided = None;
         }
-        self.take(effects);
+        self.take(effects, false);
     }
 
     fn pass(&mut self, ms: i64) {
         self.harness.now_ms += ms;
         let effects = self.harness.fire();
-        self.take(effects);
+        self.take(effects, false);
     }
 
     fn restart(&mut self) {
@@ -174,7 +178,7 @@ impl World {
                 "what was decided is carried out after a restart"
             );
         }
-        self.take(effects);
+        self.take(effects, false);
     }
 
     fn step(&mut self, (kind, index, value): (u8, usize, i32)) {
