@@ -22,6 +22,16 @@ pub fn java(client: JavaClient, class: &str, arguments: &[&str]) {
     run(java_command(client, class, arguments));
 }
 
+/// Runs the Java program `class` with everything that comes with Apache Kafka 4.3.1; returns what it printed.
+pub fn java_with_tools(class: &str, arguments: &[&str]) -> String {
+    let jars = kafka_jars();
+    let mut command = Command::new("java");
+    command.args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Duser.timezone=UTC", "-cp"]);
+    command.arg(format!("{}:{}/*", java_dir().join("programs/target/classes").display(), jars.display()));
+    command.arg(format!("compat.{class}")).args(arguments);
+    String::from_utf8(run(command).stdout).expect("text")
+}
+
 /// Starts the Java program `class` with a pipe to its standard input.
 pub fn spawn_java(client: JavaClient, class: &str, arguments: &[&str]) -> Child {
     let mut command = java_command(client, class, arguments);

@@ -274,12 +274,23 @@ pub fn share_group(bootstrap: &str, topic: &str, group: &str, partitions: u64, c
     first.commit_consumer_state(rdkafka::consumer::CommitMode::Sync).unwrap();
 }
 
-/// The sum of a group's committed offsets.
-pub fn committed(bootstrap: &str, topic: &str, group: &str, partitions: u64) -> i64 {
+/// A group's committed offset of each partition; 0 where there is none.
+pub fn committed_offsets(bootstrap: &str, topic: &str, group: &str, partitions: usize) -> Vec<i64> {
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
     let mut query = TopicPartitionList::new();
-    (0..partitions).for_each(|partition| drop(query.add_partition(topic, partition as i32)));
+    for partition in 0..partitions {
+        query.add_partition(topic, partition as i32);
+    }
     let committed = consumer.committed_offsets(query, PATIENCE).unwrap();
-    committed.elements().iter().map(|element| element.offset().to_raw().unwrap_or(-1).max(0)).sum()
+    let mut offsets = vec![0; partitions];
+    for element in committed.elements() {
+        offsets[element.partition() as usize] = element.offset().to_raw().unwrap_or(-1).max(0);
+    }
+    offsets
+}
+
+/// Their sum.
+pub fn committed(bootstrap: &str, topic: &str, group: &str, partitions: u64) -> i64 {
+    committed_offsets(bootstrap, topic, group, partitions as usize).iter().sum()
 }

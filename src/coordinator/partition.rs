@@ -163,8 +163,11 @@ impl<M: Driven> CoordinatorPartition<M> {
         }
     }
 
+    /// And sees to it that the log can be compacted.
     pub fn fire_timers(self: &Arc<Self>, shared: &Arc<Shared<M>>) {
-        if self.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= shared.clock.now_ms()) {
+        let now_ms = shared.clock.now_ms();
+        self.partition.log.roll_if_mostly_dirty(now_ms);
+        if self.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
             // What they do is in the log, or will be found to be missing when it is loaded.
             let _ = self.turn(shared, |machine, world, now_ms| ((), machine.fire_timer(world, now_ms).1));
         }

@@ -209,6 +209,7 @@ fn kafka(jars: &Path, home: &Path, address: SocketAddr, settings: &[&str]) -> Re
          broker.session.timeout.ms=3600000\n\
          {DELETE_DELAY}\n\
          log.initial.task.delay.ms=1000\n\
+         offsets.topic.replication.factor=1\n\
          {}\n",
         data.display(),
         settings.join("\n")

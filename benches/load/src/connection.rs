@@ -12,7 +12,7 @@ use crate::wire::{self, Frame};
 /// A broker silent for so long is broken.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a new topic may take until all its partitions are led.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub struct Connection {
     stream: TcpStream,
@@ -32,6 +32,11 @@ impl Connection {
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
         let buffer = vec![0; 64 << 10];
         Ok(Self { stream, buffer, start: 0, end: 0, next_correlation_id: 0, awaited_correlation_id: 0 })
+    }
+
+    /// To wait for several at once.
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
     }
 
     pub fn send(&mut self, frame: &mut Frame) -> Result<()> {

@@ -6,8 +6,10 @@
 mod batch;
 mod broker;
 mod chart;
+mod commits;
 mod compaction;
 mod connection;
+mod groups;
 mod load;
 mod meter;
 mod metrics;
@@ -49,6 +51,10 @@ enum Command {
     },
     /// Delete a topic.
     Delete(TopicOptions),
+    /// Measure offset commits on Ottla and on Apache Kafka.
+    Commits(commits::Options),
+    /// Measure consumer groups on Ottla and on Apache Kafka.
+    Groups(groups::Options),
     /// Measure the compaction of Ottla and of Apache Kafka.
     Compaction(compaction::Options),
     /// Measure Ottla and Apache Kafka in the same run.
@@ -122,6 +128,8 @@ fn main() -> Result<()> {
             }
         }
         Command::Delete(options) => Connection::open(options.target()?.address)?.delete_topic(&options.topic)?,
+        Command::Commits(options) => commits::run(&options)?,
+        Command::Groups(options) => groups::run(&options)?,
         Command::Compaction(options) => compaction::run(&options)?,
         Command::SideBySide(options) => side_by_side::run(&options)?,
     }

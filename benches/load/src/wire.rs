@@ -3,6 +3,8 @@
 //! Produce v9 and Fetch v11 address topics by name and are served by both brokers; the rest is the newest version
 //! before the flexible encoding. A Produce frame is encoded once and sent many times: only its correlation id changes.
 
+pub mod groups;
+
 use anyhow::{Result, bail, ensure};
 
 pub const PRODUCE: i16 = 0;

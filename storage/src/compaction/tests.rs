@@ -485,3 +485,30 @@ fn the_pace_is_told_of_every_byte_and_may_stop() {
     assert!(bytes > 40_000, "both passes read all: {bytes}");
     assert!(!before.iter().any(|name| name.ends_with(".cleaned")), "{before:?}");
 }
+
+#[test]
+fn a_log_of_few_keys_stays_small_if_asked_to_roll_early() {
+    let config = LogConfig { min_cleanable_dirty_ratio: 0.5, ..compacted(1 << 30) };
+    let fixture = Fixture::new(&config);
+    let log = &fixture.log;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let is_closed = |until| log.cleanable(NOW_MS).unwrap().is_some_and(|cleanable| cleanable.until == until);
+        for round in 0..50 {
+            fixture.append(batch_of(&["a", "b", "c", "d"], 16 << 10)).await;
+            let before = log.active_base_offset();
+            log.roll_if_mostly_dirty(NOW_MS);
+            while log.active_base_offset() > before && !is_closed(log.active_base_offset()) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            let mut pace = |_| ControlFlow::Continue(());
+            clean_dirtiest(&fixture.logs, &mut OffsetMap::new(1 << 20, 0.9), NOW_MS, &mut pace).unwrap();
+            let bytes = log.size_bytes();
+            assert!(bytes < 700 << 10, "64 KiB that count, but {bytes} after round {round}");
+        }
+        assert!(log.replacements() > 3);
+        let active = log.active_base_offset();
+        log.roll_if_mostly_dirty(NOW_MS);
+        assert_eq!(log.active_base_offset(), active, "too little to gain");
+    });
+}

@@ -70,7 +70,22 @@ impl State {
     }
 }
 
+/// A compacted log stays this small, whatever its segment.bytes.
+const ROLL_EARLY_BYTES: u64 = 512 << 10;
+
 impl Log {
+    /// Compaction leaves the active segment alone. For a log whose keys come again and again, this ends it as soon as it
+    /// is more than all that is before it: most of it is dirt, then. Call on a runtime, inside a LocalSet.
+    pub fn roll_if_mostly_dirty(self: &Arc<Log>, now_ms: i64) {
+        let mut state = self.state.lock();
+        let (active_bytes, all_bytes) = (state.active().size, state.segments.iter().map(|s| s.size).sum::<u64>());
+        let wanted = active_bytes >= ROLL_EARLY_BYTES && active_bytes > all_bytes - active_bytes;
+        if wanted && state.config.compact && state.trouble.is_none() {
+            self.roll(&mut state, now_ms);
+            self.start_writer(&mut state);
+        }
+    }
+
     /// Where compaction could begin and end now (Kafka's cleanableOffsets); None for an empty log.
     pub(crate) fn cleanable(&self, now_ms: i64) -> Result<Option<Cleanable>> {
         let stable = self.last_stable_offset();
