@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::coordinator::GroupCoordinator;
+use crate::coordinator::{GroupCoordinator, TransactionCoordinator};
 use crate::fetch::SessionCache;
 use crate::metadata::Metadata;
 use crate::partition::Partitions;
@@ -16,4 +16,5 @@ pub struct Broker {
     pub partitions: Arc<Partitions>,
     pub fetch_sessions: SessionCache,
     pub groups: GroupCoordinator,
+    pub transactions: TransactionCoordinator,
 }

@@ -34,7 +34,6 @@ impl KafkaCode for Invalid {
             InvalidKind::MessageTooLarge => ErrorCode::MessageTooLarge,
             InvalidKind::UnsupportedForMessageFormat => ErrorCode::UnsupportedForMessageFormat,
             InvalidKind::UnsupportedCompressionType => ErrorCode::UnsupportedCompressionType,
-            InvalidKind::InvalidTxnState => ErrorCode::InvalidTxnState,
         }
     }
 }

@@ -15,3 +15,4 @@ pub mod net;
 pub mod partition;
 pub mod protocol;
 pub mod server;
+pub mod txn;

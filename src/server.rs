@@ -21,7 +21,7 @@ use crate::api::{self, Peer};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{Config, Listener};
-use crate::coordinator::GroupCoordinator;
+use crate::coordinator::{GroupCoordinator, TransactionCoordinator};
 use crate::fetch::SessionCache;
 use crate::housekeeping::CleanerThreads;
 use crate::metadata::Metadata;
@@ -106,7 +106,7 @@ struct Running {
     acceptors: Vec<JoinHandle<()>>,
     workers: Workers,
     ticking: JoinHandle<()>,
-    coordinating: JoinHandle<()>,
+    coordinating: [JoinHandle<()>; 2],
     cleaners: CleanerThreads,
 }
 
@@ -123,7 +123,7 @@ async fn start(config: &Arc<Config>, logs: &Arc<LogManager>, bound: Vec<Bound>, 
     let workers = Workers::start(&broker, logs.io());
     let acceptors = accept(listeners, config, &limits, &workers);
     let ticking = spawn_local(tick(broker.clone(), logs.clone()));
-    let coordinating = spawn_local(broker.groups.clone().run());
+    let coordinating = [spawn_local(broker.groups.clone().run()), spawn_local(broker.transactions.clone().run())];
     let cleaners = CleanerThreads::start(&config.log_cleaner, logs, broker.clock);
     say_ready(config, &broker, started)?;
     Ok(Running { broker, signals, acceptors, workers, ticking, coordinating, cleaners })
@@ -142,7 +142,7 @@ impl Running {
         acceptors.iter().for_each(JoinHandle::abort);
         workers.drain().await;
         ticking.abort();
-        coordinating.abort();
+        coordinating.iter().for_each(JoinHandle::abort);
         cleaners.stop().await;
         let fenced = broker.metadata.close().await;
         let closed = logs.close(broker.metadata.broker_epoch()).await;
@@ -160,7 +160,10 @@ async fn open_broker(config: &Arc<Config>, logs: &Arc<LogManager>, bound: &[Boun
     let metadata = Metadata::open(config.clone(), logs.clone(), partitions.clone(), Clock, endpoints).await?;
     let fetch_sessions = SessionCache::new(config.max_incremental_fetch_session_cache_slots);
     let groups = GroupCoordinator::new(config.clone(), Clock, metadata.clone(), partitions.clone());
-    Ok(Arc::new(Broker { config: config.clone(), clock: Clock, metadata, partitions, fetch_sessions, groups }))
+    let (to_metadata, to_partitions, to_groups) = (metadata.clone(), partitions.clone(), groups.clone());
+    let transactions = TransactionCoordinator::new(config.clone(), Clock, to_metadata, to_partitions, to_groups);
+    let config = config.clone();
+    Ok(Arc::new(Broker { config, clock: Clock, metadata, partitions, fetch_sessions, groups, transactions }))
 }
 
 /// What clients are told: the advertised host, and the real port where the configuration leaves it open.

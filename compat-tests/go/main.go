@@ -222,8 +222,12 @@ func verify(ctx context.Context, bootstrap, topic string, baseMs, count int64) {
 }
 
 func main() {
-	if os.Args[1] == "groups" {
+	switch os.Args[1] {
+	case "groups":
 		groups(os.Args[2:])
+		return
+	case "transactions":
+		transactions(os.Args[2:])
 		return
 	}
 	bootstrap, prefix := os.Args[1], os.Args[4]

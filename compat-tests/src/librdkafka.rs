@@ -91,7 +91,7 @@ pub fn produce(bootstrap: &str, topic: &str, settings: &[(&str, &str)], partitio
 }
 
 /// Makes the broker create the topic, and waits until the partitions are there: what acks=0 sends before is lost.
-fn await_partitions(client: &Client<Acks>, topic: &str, partitions: u64) {
+pub fn await_partitions(client: &Client<Acks>, topic: &str, partitions: u64) {
     let deadline = Instant::now() + PATIENCE;
     let there = |p| client.fetch_watermarks(topic, p as i32, PATIENCE).is_ok();
     while client.fetch_metadata(Some(topic), PATIENCE).is_err() || !(0..partitions).all(there) {

@@ -50,7 +50,7 @@ fn produce(bootstrap: &str, codec: &str, from: u64) {
             (format!("key {}", i % KEYS).into_bytes(), format!("value {i} {}", "x".repeat(200)).into_bytes());
         let mut record = BaseRecord::with_opaque_to(TOPIC, Box::new(i)).partition(0);
         record.key = Some(&key);
-        record.payload = (i % KEYS % 10 != 0 || i + 10 * KEYS < from + RECORDS).then_some(&value);
+        record.payload = (!(i % KEYS).is_multiple_of(10) || i + 10 * KEYS < from + RECORDS).then_some(&value);
         librdkafka::send(&producer, record);
     }
     producer.flush(PATIENCE).unwrap();

@@ -13,7 +13,7 @@ const PRODUCE: i16 = 0;
 
 /// The features whose levels this broker honours: name, lowest, highest. Only these are advertised, so that clients
 /// keep to the classic ways for what is not served yet.
-const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 30)];
+const SUPPORTED_FEATURES: &[(&str, i16, i16)] = &[("metadata.version", 7, 30), ("transaction.version", 0, 2)];
 
 pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
     let version = ctx.api_version;

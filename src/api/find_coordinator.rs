@@ -1,4 +1,4 @@
-//! FindCoordinator (key 10), versions 0-6. Owner: the group coordinator.
+//! FindCoordinator (key 10), versions 0-6. Owner: the coordinators.
 
 use bytes::Bytes;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -7,7 +7,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Reply, RequestContext, decode};
 use crate::error::ErrorCode;
-use crate::metadata::topics::CONSUMER_OFFSETS;
+use crate::metadata::topics::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 
 /// From this version on a request has several keys, and each its own answer.
 const FIRST_BATCHED_VERSION: i16 = 4;
@@ -42,8 +42,12 @@ async fn find(ctx: &RequestContext, key_type: i8, key: &str) -> Result<Node, Err
             let partition = topic.partition(broker.groups.partition_of(key));
             partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader
         }
-        // There is no transaction coordinator; InitProducerId says so, which clients do not try again.
-        TRANSACTION => broker.config.node_id,
+        TRANSACTION => {
+            let image = broker.transactions.ensure_topic().await.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
+            let topic = image.topic(TRANSACTION_STATE).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+            let partition = topic.partition(broker.transactions.partition_of(key));
+            partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader
+        }
         _ => return Err(ErrorCode::InvalidRequest),
     };
     let image = broker.metadata.image();

@@ -5,8 +5,8 @@ use super::setting::Rule::*;
 use super::setting::{Setting, setting, unset};
 
 pub static BROKER: &[Setting] = &[
-    setting(Int, "add.partitions.to.txn.retry.backoff.max.ms", "100").at_least(0),
-    setting(Int, "add.partitions.to.txn.retry.backoff.ms", "20").at_least(1),
+    setting(Int, "add.partitions.to.txn.retry.backoff.max.ms", "100").at_least(0).doc("How long a producer is waited for whose last transaction is not quite complete."),
+    setting(Int, "add.partitions.to.txn.retry.backoff.ms", "20").at_least(1).doc("The pause between two looks at it."),
     unset(List, "advertised.listeners")
         .rule(ListOf(&[], false))
         .doc("Addresses that clients are told to connect to; the listeners where unset."),
@@ -499,18 +499,18 @@ pub static BROKER: &[Setting] = &[
     unset(Password, "ssl.truststore.password").per_broker(),
     setting(String, "ssl.truststore.type", "JKS").per_broker(),
     setting(Int, "telemetry.max.bytes", "1048576").at_least(1),
-    setting(Int, "transaction.abort.timed.out.transaction.cleanup.interval.ms", "10000").at_least(1),
-    setting(Int, "transaction.max.timeout.ms", "900000").at_least(1),
-    setting(Boolean, "transaction.partition.verification.enable", "true").cluster_wide(),
-    setting(Int, "transaction.remove.expired.transaction.cleanup.interval.ms", "3600000").at_least(1),
+    setting(Int, "transaction.abort.timed.out.transaction.cleanup.interval.ms", "10000").at_least(1).doc("How often transactions are looked for that take too long."),
+    setting(Int, "transaction.max.timeout.ms", "900000").at_least(1).doc("The longest transaction.timeout.ms that a producer may ask for."),
+    setting(Boolean, "transaction.partition.verification.enable", "true").cluster_wide().doc("Whether the coordinator is asked before a producer of the older protocol begins to write to a partition. Read at start."),
+    setting(Int, "transaction.remove.expired.transaction.cleanup.interval.ms", "3600000").at_least(1).doc("How often transactional ids are looked for that nobody uses any more."),
     setting(Int, "transaction.state.log.load.buffer.size", "5242880").at_least(1),
-    setting(Int, "transaction.state.log.min.isr", "2").at_least(1),
+    setting(Int, "transaction.state.log.min.isr", "2").at_least(1).doc("That topic's min.insync.replicas, as far as there are brokers."),
     setting(Int, "transaction.state.log.num.partitions", "50")
         .at_least(1)
         .doc("Partitions of __transaction_state when it is created."),
-    setting(Short, "transaction.state.log.replication.factor", "3").at_least(1),
-    setting(Int, "transaction.state.log.segment.bytes", "104857600").at_least(1),
+    setting(Short, "transaction.state.log.replication.factor", "3").at_least(1).doc("Replicas of that topic, as far as there are brokers."),
+    setting(Int, "transaction.state.log.segment.bytes", "104857600").at_least(1).doc("That topic's segment.bytes."),
     setting(Boolean, "transaction.two.phase.commit.enable", "false"),
-    setting(Int, "transactional.id.expiration.ms", "604800000").at_least(1),
+    setting(Int, "transactional.id.expiration.ms", "604800000").at_least(1).doc("A transactional id that is not used for so long is forgotten."),
     setting(Boolean, "unclean.leader.election.enable", "false").cluster_wide(),
 ];

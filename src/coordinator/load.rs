@@ -3,21 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ottla_storage::batch::{self, BatchError, BatchHeader};
+use ottla_storage::batch::{self, BatchError};
 use ottla_storage::log::{Log, LogSlice};
 
-use crate::group::records::Record;
-use crate::group::{Machine, Position};
+use super::Driven;
 
 const READ_BYTES: usize = 1 << 20;
 /// What one compressed batch may become.
 const BATCH_LIMIT_BYTES: usize = 256 << 20;
-/// Type of the control record that ends a transaction with success.
-const COMMIT: i16 = 1;
 
 /// The machine, and the offset after the last record that it knows.
-pub async fn replay(log: &Arc<Log>) -> anyhow::Result<(Machine, i64)> {
-    let mut machine = Machine::default();
+pub async fn replay<M: Driven>(log: &Arc<Log>) -> anyhow::Result<(M, i64)> {
+    let mut machine = M::default();
     let end = log.log_end_offset();
     // After a failed write there may be records that are not on disk yet, and will be.
     log.written(end).await?;
@@ -49,7 +46,7 @@ pub async fn replay(log: &Arc<Log>) -> anyhow::Result<(Machine, i64)> {
 }
 
 /// Applies the records of `content` from offset `from` on; returns the offset after them.
-fn apply_batches(machine: &mut Machine, content: &[u8], from: i64) -> anyhow::Result<i64> {
+fn apply_batches<M: Driven>(machine: &mut M, content: &[u8], from: i64) -> anyhow::Result<i64> {
     let mut next = from;
     for item in batch::batches(content) {
         let (_, header, bytes) = match item {
@@ -60,30 +57,15 @@ fn apply_batches(machine: &mut Machine, content: &[u8], from: i64) -> anyhow::Re
         let records = batch::records_bytes(bytes, BATCH_LIMIT_BYTES)?;
         for record in batch::records(&header, &records) {
             let record = record?;
-            if record.offset >= from {
-                apply(machine, &header, &record);
+            // Better without one group or transaction than without all of them.
+            if record.offset >= from
+                && let Err(error) = machine.replay(&header, &record)
+            {
+                let (topic, offset) = (M::TOPIC, record.offset);
+                tracing::error!(topic, offset, error = %error, "a coordinator's record is not understood");
             }
         }
         next = header.next_offset();
     }
     Ok(next)
-}
-
-fn apply(machine: &mut Machine, header: &BatchHeader, record: &batch::Record<'_>) {
-    let key = record.key.unwrap_or_default();
-    if header.is_control() {
-        // Version and type.
-        if let [_, _, high, low] = *key {
-            machine.end_transaction(header.producer_id, i16::from_be_bytes([high, low]) == COMMIT);
-        }
-        return;
-    }
-    let producer_id = header.is_transactional().then_some(header.producer_id);
-    match Record::decode(key, record.value) {
-        Ok(decoded) => machine.apply(&decoded, Position { offset: record.offset, producer_id }),
-        // Better without one group than without all of them.
-        Err(error) => {
-            tracing::error!(offset = record.offset, error = %error, "a record of the group coordinator is not understood");
-        }
-    }
 }

@@ -1,189 +1,178 @@
-//! The group coordinator's runtime: a machine for each partition of `__consumer_offsets`. It hands requests and timers to
-//! the machine, appends what comes of them, and lets replies go when that is written. The rules of groups are in `group`.
+//! The runtime of the coordinators: a machine for each partition of an internal topic. It hands requests and timers to the
+//! machine, appends what comes of them, and lets replies go when that is written. The rules of groups are in `group`, those
+//! of transactions in `txn`.
 
+mod groups;
 mod load;
+mod markers;
+mod outbox;
 mod partition;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse};
+use ottla_storage::batch::{self, BatchHeader};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{ApiError, ErrorCode};
-use crate::group::{Client, Settings, Turn, partition_of};
-use crate::metadata::topics::{CONSUMER_OFFSETS, internal_topic};
+use crate::group::partition_of;
+use crate::metadata::topics::internal_topic;
 use crate::metadata::{Image, Metadata};
 use crate::partition::Partitions;
+use crate::protocol::wire::Malformed;
 
-use partition::{GroupPartition, Parked};
+pub use groups::GroupCoordinator;
+pub use transactions::TransactionCoordinator;
+
+use outbox::Outbox;
+use partition::{CoordinatorPartition, Written};
 
 /// No timer is further away than this: the clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
-/// Shared handle.
-#[derive(Clone)]
-pub struct GroupCoordinator {
-    shared: Arc<Shared>,
+/// A machine as the runtime drives it.
+trait Driven: Default + Send + 'static {
+    const TOPIC: &'static str;
+    /// What its turns look at.
+    type World: Send + Sync + 'static;
+    /// What a turn gives out.
+    type Effects;
+
+    fn next_deadline_ms(&self) -> Option<i64>;
+
+    /// A record of the log, when it is loaded.
+    fn replay(&mut self, header: &BatchHeader, record: &batch::Record<'_>) -> Result<(), Malformed>;
+
+    /// The first turn after that.
+    fn loaded(&mut self, world: &Self::World, now_ms: i64) -> Self::Effects;
+
+    /// One timer whose time has come; false if there is none.
+    fn fire_timer(&mut self, world: &Self::World, now_ms: i64) -> (bool, Self::Effects);
+
+    /// Applies records at once, since those behind build on them (and if they cannot be written all is loaded again), and
+    /// puts them into the outbox with what is to follow. After an error the machine is of no more use.
+    fn take(&mut self, effects: Self::Effects, outbox: &mut Outbox, home: Home<'_, Self>) -> Result<(), ErrorCode>;
 }
 
-struct Shared {
-    config: Arc<Config>,
-    settings: Settings,
+/// Topic id and partition.
+type ByPartition<M> = HashMap<(Uuid, i32), Arc<CoordinatorPartition<M>>>;
+
+/// Where a machine lives.
+type Home<'a, M> = (&'a Arc<Shared<M>>, &'a Arc<CoordinatorPartition<M>>);
+
+struct Shared<M: Driven> {
+    world: M::World,
     clock: Clock,
     metadata: Metadata,
     partitions: Arc<Partitions>,
-    /// Of the offsets topic as it is now, and of one that was deleted until that is noticed.
-    by_partition: Mutex<HashMap<(Uuid, i32), Arc<GroupPartition>>>,
+    config: Arc<Config>,
+    /// Of the topic as it is now, and of one that was deleted until that is noticed.
+    by_partition: Mutex<ByPartition<M>>,
     /// The next deadline may have changed.
     rescheduled: Notify,
 }
 
-impl GroupCoordinator {
-    pub fn new(config: Arc<Config>, clock: Clock, metadata: Metadata, partitions: Arc<Partitions>) -> GroupCoordinator {
-        let settings = Settings::new(&config);
+impl<M: Driven> Shared<M> {
+    fn new(
+        world: M::World,
+        config: Arc<Config>,
+        clock: Clock,
+        metadata: Metadata,
+        partitions: Arc<Partitions>,
+    ) -> Arc<Shared<M>> {
         let (by_partition, rescheduled) = Default::default();
-        let shared = Shared { config, settings, clock, metadata, partitions, by_partition, rescheduled };
-        GroupCoordinator { shared: Arc::new(shared) }
+        Arc::new(Shared { world, clock, metadata, partitions, config, by_partition, rescheduled })
     }
 
-    pub fn settings(&self) -> &Settings {
-        &self.shared.settings
-    }
-
-    /// Loads all groups, and then fires timers and follows deleted topics as long as the broker lives. To be spawned on
-    /// a runtime with a LocalSet.
-    pub async fn run(self) {
-        let mut deleted = self.shared.metadata.deleted_topics();
-        self.load_all().await;
-        loop {
-            let sleep = self.until_next_deadline();
-            tokio::select! {
-                _ = tokio::time::sleep(sleep) => {}
-                _ = self.shared.rescheduled.notified() => {}
-                Some(topics) = deleted.recv() => self.for_each_loaded(|turn| turn.topics_deleted(&topics)),
+    async fn load_all(self: &Arc<Self>) {
+        for index in 0..self.partition_count() {
+            if let Ok(partition) = self.partition(index) {
+                partition.load(self).await;
             }
-            self.loaded().iter().for_each(|partition| partition.fire_timers(&self.shared));
         }
     }
 
-    fn until_next_deadline(&self) -> Duration {
+    /// Until a timer may have to fire.
+    async fn next_timer(self: &Arc<Self>) {
         let deadlines = self.loaded().into_iter().filter_map(|partition| partition.next_deadline_ms());
-        let now_ms = self.shared.clock.now_ms();
+        let now_ms = self.clock.now_ms();
         let next = deadlines.min().map(|deadline_ms| Duration::from_millis((deadline_ms - now_ms).max(0) as u64));
-        next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+        let sleep = next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+        // Either way it is looked again.
+        let _ = tokio::time::timeout(sleep, self.rescheduled.notified()).await;
     }
 
-    fn loaded(&self) -> Vec<Arc<GroupPartition>> {
-        let mut partitions = self.shared.by_partition.lock();
+    fn fire_timers(self: &Arc<Self>) {
+        self.loaded().iter().for_each(|partition| partition.fire_timers(self));
+    }
+
+    fn loaded(&self) -> Vec<Arc<CoordinatorPartition<M>>> {
+        let mut partitions = self.by_partition.lock();
         partitions.retain(|_, partition| !partition.is_deleted());
         partitions.values().cloned().collect()
     }
 
-    fn for_each_loaded(&self, handle: impl Fn(&mut Turn<'_>)) {
-        for partition in self.loaded() {
-            // One that is being loaded looks by itself when it is.
-            let _ = partition.turn(&self.shared, |turn, _| handle(turn));
-        }
-    }
-
-    /// Hands a request about one group to its machine; the answer comes when all it rests on is written.
-    pub async fn call<T>(&self, group: &str, handle: impl FnOnce(&mut Turn<'_>) -> T) -> Result<T, ErrorCode> {
-        let partition = self.partition(self.partition_of(group))?;
-        let (answer, written) = partition.turn(&self.shared, |turn, _| handle(turn))?;
-        written.done().await?;
-        Ok(answer)
-    }
-
-    /// The same for every machine.
-    pub async fn call_all<T>(&self, handle: impl Fn(&mut Turn<'_>) -> T) -> Result<Vec<T>, ErrorCode> {
-        let mut answers = Vec::new();
-        for index in 0..self.partition_count() {
-            let (answer, written) = self.partition(index)?.turn(&self.shared, |turn, _| handle(turn))?;
-            written.done().await?;
-            answers.push(answer);
-        }
-        Ok(answers)
-    }
-
-    /// The answer comes when the others have joined, too.
-    pub async fn join(&self, client: Client<'_>, request: &JoinGroupRequest) -> Result<JoinGroupResponse, ErrorCode> {
-        let (sender, receiver) = oneshot::channel();
-        let partition = self.partition(self.partition_of(&request.group_id))?;
-        let join = |turn: &mut Turn<'_>, parked: &mut Parked| turn.join_group(client, request, parked.join(sender));
-        partition.turn(&self.shared, join)?;
-        receiver.await.map_err(|_| ErrorCode::NotCoordinator)
-    }
-
-    /// The answer comes when the leader has synced, too.
-    pub async fn sync(&self, request: &SyncGroupRequest) -> Result<SyncGroupResponse, ErrorCode> {
-        let (sender, receiver) = oneshot::channel();
-        let partition = self.partition(self.partition_of(&request.group_id))?;
-        let sync = |turn: &mut Turn<'_>, parked: &mut Parked| turn.sync_group(request, parked.sync(sender));
-        partition.turn(&self.shared, sync)?;
-        receiver.await.map_err(|_| ErrorCode::NotCoordinator)
-    }
-
-    /// The partition of the offsets topic that holds the group.
-    pub fn partition_of(&self, group: &str) -> i32 {
+    /// The partition that holds a name; `configured`: how many there will be before the first use.
+    fn partition_of(&self, name: &str, configured: i32) -> i32 {
         match self.partition_count() {
-            0 => partition_of(group, self.shared.config.offsets_topic_num_partitions),
-            count => partition_of(group, count),
+            0 => partition_of(name, configured),
+            count => partition_of(name, count),
         }
     }
 
     /// 0 before the first use.
     fn partition_count(&self) -> i32 {
-        self.shared.metadata.image().topic(CONSUMER_OFFSETS).map_or(0, |topic| topic.partitions.len() as i32)
+        self.metadata.image().topic(M::TOPIC).map_or(0, |topic| topic.partitions.len() as i32)
     }
 
-    /// Creates the offsets topic if it is not there.
-    pub async fn ensure_topic(&self) -> Result<Arc<Image>, ApiError> {
-        let Shared { metadata, config, .. } = &*self.shared;
+    /// Creates the topic if it is not there.
+    async fn ensure_topic(self: &Arc<Self>) -> Result<Arc<Image>, ApiError> {
+        let Shared { metadata, config, .. } = &**self;
         let image = metadata.image();
-        if image.topic(CONSUMER_OFFSETS).is_some() {
+        if image.topic(M::TOPIC).is_some() {
             return Ok(image);
         }
         let brokers = image.brokers().filter(|broker| broker.is_active()).count();
-        let topic = internal_topic(CONSUMER_OFFSETS, config, brokers).expect("an internal topic");
+        let topic = internal_topic(M::TOPIC, config, brokers).expect("an internal topic");
         for (_, result) in metadata.create_topics(vec![topic], false).await? {
             match result {
                 Err(error) if error.code != ErrorCode::TopicAlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        // Empty logs are read at once, and the first member need not be told to come again.
+        // Empty logs are read at once, and the first client need not be told to come again.
         self.load_all().await;
         Ok(metadata.image())
     }
 
-    async fn load_all(&self) {
-        for index in 0..self.partition_count() {
-            if let Ok(partition) = self.partition(index) {
-                partition.load(&self.shared).await;
-            }
-        }
-    }
-
     /// Loaded, or loading: then the caller is told to come again.
-    fn partition(&self, index: i32) -> Result<Arc<GroupPartition>, ErrorCode> {
-        let image = self.shared.metadata.image();
-        let topic = image.topic(CONSUMER_OFFSETS).ok_or(ErrorCode::NotCoordinator)?;
-        let mut known = self.shared.by_partition.lock();
+    fn partition(&self, index: i32) -> Result<Arc<CoordinatorPartition<M>>, ErrorCode> {
+        let image = self.metadata.image();
+        let topic = image.topic(M::TOPIC).ok_or(ErrorCode::NotCoordinator)?;
+        let mut known = self.by_partition.lock();
         if let Some(partition) = known.get(&(topic.id, index)) {
             return Ok(partition.clone());
         }
-        let partition = self.shared.partitions.get(topic.id, index).ok_or(ErrorCode::NotCoordinator)?;
-        let partition = Arc::new(GroupPartition::new(partition));
+        let partition = self.partitions.get(topic.id, index).ok_or(ErrorCode::NotCoordinator)?;
+        let partition = Arc::new(CoordinatorPartition::new(partition));
         known.insert((topic.id, index), partition.clone());
         Ok(partition)
+    }
+
+    fn turn<T>(
+        self: &Arc<Self>,
+        index: i32,
+        step: impl FnOnce(&mut M, &M::World, i64) -> (T, M::Effects),
+    ) -> Result<(T, Written), ErrorCode> {
+        self.partition(index)?.turn(self, step)
     }
 }

@@ -1,28 +1,47 @@
 //! The runtime over real logs: what is answered is written, survives a restart, and few batches carry many commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use futures_util::future::join_all;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
-use kafka_protocol::messages::{OffsetCommitRequest, SyncGroupRequest};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::{JoinGroupRequest, OffsetCommitRequest, SyncGroupRequest, TxnOffsetCommitRequest};
 use kafka_protocol::protocol::StrBytes;
+use ottla_storage::batch::{BatchBuilder, Compression};
 use ottla_storage::io::Io;
 use ottla_storage::log::{LogManager, LogManagerOptions};
+use ottla_storage::validate::ValidBatch;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::group::{Client, Turn};
+use crate::metadata::topics::CONSUMER_OFFSETS;
+use crate::partition::Partition;
+use crate::txn::Producer;
+use crate::txn::records::State;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
-/// Runs `test` with a coordinator on the logs in `dir`, and closes them.
 fn with_groups<F: Future<Output = ()>>(dir: &std::path::Path, test: impl FnOnce(GroupCoordinator) -> F) {
+    with_coordinators(dir, |groups, _| test(groups));
+}
+
+/// Runs `test` with the coordinators on the logs in `dir`, and closes them.
+fn with_coordinators<F: Future<Output = ()>>(
+    dir: &std::path::Path,
+    test: impl FnOnce(GroupCoordinator, TransactionCoordinator) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let config = Arc::new(Config::for_tests(dir, &[("offsets.topic.num.partitions", "3")]));
+        let settings = [("offsets.topic.num.partitions", "3"), ("transaction.state.log.num.partitions", "3")];
+        let config = Arc::new(Config::for_tests(dir, &settings));
         let logs = LogManager::open(LogManagerOptions {
             dirs: config.log_dirs.clone(),
             node_id: config.node_id,
@@ -40,10 +59,14 @@ fn with_groups<F: Future<Output = ()>>(dir: &std::path::Path, test: impl FnOnce(
         let endpoints = vec![("PLAINTEXT".to_owned(), "localhost".to_owned(), 9092)];
         let metadata = Metadata::open(config.clone(), logs.clone(), partitions.clone(), Clock, endpoints);
         let metadata = metadata.await.unwrap();
-        let groups = GroupCoordinator::new(config, Clock, metadata.clone(), partitions);
+        let groups = GroupCoordinator::new(config.clone(), Clock, metadata.clone(), partitions.clone());
+        let to_groups = groups.clone();
+        let transactions = TransactionCoordinator::new(config, Clock, metadata.clone(), partitions, to_groups);
         let running = tokio::task::spawn_local(groups.clone().run());
-        test(groups).await;
+        let running_too = tokio::task::spawn_local(transactions.clone().run());
+        test(groups, transactions).await;
         running.abort();
+        running_too.abort();
         metadata.close().await.unwrap();
         logs.close(metadata.broker_epoch()).await.unwrap();
     });
@@ -85,7 +108,7 @@ impl GroupCoordinator {
     }
 
     fn log_ends(&self) -> i64 {
-        self.loaded().iter().map(|partition| partition.log().log_end_offset()).sum()
+        self.shared.loaded().iter().map(|partition| partition.log().log_end_offset()).sum()
     }
 }
 
@@ -117,7 +140,7 @@ fn many_commits_at_once_become_few_batches() {
         let topics: Vec<String> = (0..200).map(|i| format!("t{i}")).collect();
         join_all(topics.iter().map(|topic| groups.commit("g", topic, 1))).await;
         assert_eq!(groups.committed("g").await.len(), 201);
-        let partition = groups.partition(groups.partition_of("g")).unwrap();
+        let partition = groups.shared.partition(groups.partition_of("g")).unwrap();
         assert_eq!(partition.log().log_end_offset(), 201);
         let mut batches = 0;
         let mut offset = 0;
@@ -156,5 +179,143 @@ fn a_join_is_answered_when_its_timer_fires() {
         // The first does not join again: the second waits for its rebalance timeout.
         let second = groups.join(client, &join("", 10_000)).await.unwrap();
         assert_eq!((second.error_code, second.generation_id, second.members.len()), (0, 2, 1));
+    });
+}
+
+impl TransactionCoordinator {
+    /// Until it is loaded, and the transaction before is complete.
+    async fn patiently<T>(
+        &self,
+        id: &str,
+        handle: impl Fn(&mut crate::txn::Turn<'_>) -> Result<T, ApiError>,
+    ) -> Result<T, ErrorCode> {
+        loop {
+            match self.call(id, &handle).await.and_then(|result| result.map_err(|error| error.code)) {
+                Err(ErrorCode::CoordinatorLoadInProgress | ErrorCode::ConcurrentTransactions) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn init(&self, id: &str) -> Producer {
+        self.patiently(id, |turn| turn.init_producer(id, 60_000, None)).await.unwrap()
+    }
+
+    async fn end(&self, id: &str, producer: Producer, commit: bool) -> Result<Producer, ErrorCode> {
+        self.patiently(id, |turn| turn.end(id, producer, commit, 2)).await
+    }
+
+    async fn state(&self, id: &str) -> State {
+        self.patiently(id, |turn| turn.describe(id).map(|transaction| transaction.state)).await.unwrap()
+    }
+
+    async fn await_state(&self, id: &str, state: State) {
+        while self.state(id).await != state {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn create(&self, topic: &str) -> Arc<Partition> {
+        let creatable =
+            CreatableTopic::default().with_name(text(topic).into()).with_num_partitions(1).with_replication_factor(1);
+        self.shared.metadata.create_topics(vec![creatable], false).await.unwrap();
+        self.topic(topic)
+    }
+
+    fn topic(&self, topic: &str) -> Arc<Partition> {
+        let id = self.shared.metadata.image().topic(topic).unwrap().id;
+        self.shared.partitions.get(id, 0).unwrap()
+    }
+}
+
+fn partitions(topic: &str, index: i32) -> crate::txn::records::Partitions {
+    [(topic.into(), BTreeSet::from([index]))].into()
+}
+
+/// One record of the producer's transaction.
+async fn send(partition: &Partition, producer: Producer) {
+    let mut batch = BatchBuilder::new(Compression::None).producer(producer.id, producer.epoch, 0).transactional(true);
+    batch.record(Clock.now_ms(), None, Some(b"v"), &[]);
+    let bytes = batch.build(0, -1);
+    let valid = ValidBatch { header: BatchHeader::read(&bytes).unwrap(), bytes: (&*bytes).into(), log_append_time: -1 };
+    let appended = partition.log.append(&valid, 0, Clock.now_ms()).unwrap();
+    partition.log.written(appended.last_offset + 1).await.unwrap();
+}
+
+#[test]
+fn a_transaction_ends_with_markers_and_what_is_decided_is_carried_out_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    with_coordinators(dir.path(), async |_, transactions| {
+        let partition = transactions.create("t").await;
+        transactions.ensure_topic().await.unwrap();
+        let first = transactions.init("pay").await;
+        assert_eq!(transactions.admit("pay", first, &partitions("t", 0), true).await, Ok(Default::default()));
+        send(&partition, first).await;
+        assert_eq!(partition.log.last_stable_offset(), 0);
+        let second = transactions.end("pay", first, true).await.unwrap();
+        transactions.await_state("pay", State::CompleteCommit).await;
+        let log = &partition.log;
+        assert_eq!((log.last_stable_offset(), log.log_end_offset()), (2, 2), "a record and a marker");
+        assert_eq!(log.producer(first.id).map(|known| known.epoch), Some(second.epoch));
+
+        let stale = transactions.admit("pay", first, &partitions("t", 0), true).await;
+        assert_eq!(stale, Err(ErrorCode::InvalidProducerEpoch));
+        transactions.admit("pay", second, &partitions("t", 0), true).await.unwrap();
+        send(&partition, second).await;
+        // The broker stops when the client has its answer, and partitions have perhaps not been told.
+        assert!(transactions.end("pay", second, false).await.is_ok());
+    });
+    with_coordinators(dir.path(), async |_, transactions| {
+        transactions.await_state("pay", State::CompleteAbort).await;
+        let partition = transactions.topic("t");
+        assert_eq!(partition.log.last_stable_offset(), 4);
+        assert_eq!(partition.log.aborted_transactions(0, 4).unwrap().len(), 1);
+        let third = transactions.init("pay").await;
+        assert_eq!(third.epoch, 3);
+    });
+}
+
+#[test]
+fn offsets_in_a_transaction_count_when_it_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let commit = |offset| {
+        let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(offset);
+        let topic = TxnOffsetCommitRequestTopic::default().with_name(text("t").into()).with_partitions(vec![partition]);
+        TxnOffsetCommitRequest::default()
+            .with_group_id(text("g").into())
+            .with_topics(vec![topic])
+            .with_generation_id(-1)
+    };
+    let client = Client { id: "c", host: "/h", api_version: 5 };
+    let offsets = |groups: &GroupCoordinator| partitions(CONSUMER_OFFSETS, groups.partition_of("g"));
+    with_coordinators(dir.path(), async |groups, transactions| {
+        groups.ensure_topic().await.unwrap();
+        transactions.ensure_topic().await.unwrap();
+        groups.commit("g", "t", 1).await;
+        let first = transactions.init("pay").await;
+        let unknown = transactions.admit("pay", first, &offsets(&groups), false).await;
+        assert_eq!(unknown, Ok(offsets(&groups)), "an older client has to add the group before");
+        transactions.admit("pay", first, &offsets(&groups), true).await.unwrap();
+        let request = commit(5);
+        let write = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(client, &request).map(drop);
+        groups.call_in_transaction("g", first, write).await.unwrap().unwrap();
+        assert_eq!(groups.committed("g").await, [-1], "not stable");
+        let second = transactions.end("pay", first, true).await.unwrap();
+        transactions.await_state("pay", State::CompleteCommit).await;
+        assert_eq!(groups.committed("g").await, [5]);
+
+        let late = groups.call_in_transaction("g", first, write).await;
+        assert_eq!(late.map(|_| ()), Err(ErrorCode::InvalidProducerEpoch));
+        transactions.admit("pay", second, &offsets(&groups), true).await.unwrap();
+        let request = commit(9);
+        let write = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(client, &request).map(drop);
+        groups.call_in_transaction("g", second, write).await.unwrap().unwrap();
+    });
+    with_coordinators(dir.path(), async |groups, transactions| {
+        assert_eq!(groups.committed("g").await, [-1], "still open");
+        transactions.init("pay").await;
+        assert_eq!(groups.committed("g").await, [5], "who comes next has aborted it");
     });
 }

@@ -11,6 +11,7 @@ use super::records::{RegisterBroker, WriteLevels};
 use crate::config::DynamicBrokerConfigs;
 
 pub const METADATA_VERSION: &str = "metadata.version";
+pub const TRANSACTION_VERSION: &str = "transaction.version";
 pub const ELIGIBLE_LEADER_REPLICAS_VERSION: &str = "eligible.leader.replicas.version";
 
 /// Resource types of configurations.

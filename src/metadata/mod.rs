@@ -6,6 +6,7 @@ mod codec;
 mod control;
 mod cow_map;
 mod delta;
+pub mod features;
 pub mod image;
 mod log;
 mod records;
@@ -28,8 +29,8 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_storage::checkpoint::random_uuid;
 use ottla_storage::log::LogManager;
-use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -39,6 +40,7 @@ use crate::partition::Partitions;
 
 use control::{ControlRecord, KeyValue, VoterId};
 use delta::{Changes, Delta};
+use features::FeatureUpdate;
 use image::TOPIC_RESOURCE;
 pub use image::{BrokerImage, Image, PartitionImage, TopicImage};
 use log::{Entry, MetadataLog};
@@ -130,14 +132,39 @@ impl Metadata {
         .await
     }
 
+    /// Sets the levels of features: all, or none; with `validate_only` says whether it could.
+    pub async fn update_features(&self, updates: Vec<FeatureUpdate>, validate_only: bool) -> Result<(), ApiError> {
+        self.commit(move |image| match features::update(image, &updates) {
+            Ok(records) => (unless(validate_only, records), Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        })
+        .await?
+    }
+
     /// A producer id that was never given out before, not even before a crash.
     pub async fn next_producer_id(&self) -> Result<i64, ApiError> {
+        let no_more = || ApiError::new(ErrorCode::UnknownServerError, "There are no producer ids left.");
+        self.producer_ids().await?.next().ok_or_else(no_more)
+    }
+
+    /// Sees to it that there are ids to take.
+    pub async fn reserve_producer_ids(&self) -> Result<(), ApiError> {
+        self.producer_ids().await.map(drop)
+    }
+
+    /// The same as `next_producer_id`, for who cannot wait: None if there is none at hand.
+    pub fn take_producer_id(&self) -> Option<i64> {
+        self.shared.producer_ids.try_lock().ok()?.next()
+    }
+
+    /// What is left of the current block, or a new one.
+    async fn producer_ids(&self) -> Result<MutexGuard<'_, Range<i64>>, ApiError> {
         let mut ids = self.shared.producer_ids.lock().await;
         if ids.is_empty() {
             let broker_id = self.shared.config.node_id;
             *ids = self.commit(move |image| producer_id_block(image, broker_id)).await?;
         }
-        ids.next().ok_or_else(|| ApiError::new(ErrorCode::UnknownServerError, "There are no producer ids left."))
+        Ok(ids)
     }
 
     /// Creates what can be created, or with `validate_only` says what would be; one answer a name.

@@ -3,20 +3,22 @@
 
 use uuid::Uuid;
 
-use super::image::{BROKER_RESOURCE, ELIGIBLE_LEADER_REPLICAS_VERSION, Image, METADATA_VERSION, PartitionImage};
+use super::image::{
+    BROKER_RESOURCE, ELIGIBLE_LEADER_REPLICAS_VERSION, Image, METADATA_VERSION, PartitionImage, TRANSACTION_VERSION,
+};
 use super::records::{
     BrokerRegistrationChange, Endpoint, FeatureRange, NO_LEADER, PartitionChange, Record, RegisterBroker,
 };
 
 /// Every feature that Apache Kafka 4.3 finalizes when it formats a directory: name, range, level it starts with. Kafka
 /// refuses a broker that supports less than what is finalized, and so the ranges are Kafka's.
-const FEATURES: [(&str, i16, i16, i16); 6] = [
+pub(super) const FEATURES: [(&str, i16, i16, i16); 6] = [
     (METADATA_VERSION, 7, 30, 30),
     (ELIGIBLE_LEADER_REPLICAS_VERSION, 0, 1, 1),
     ("group.version", 0, 1, 1),
     ("share.version", 0, 1, 1),
     ("streams.version", 0, 1, 1),
-    ("transaction.version", 0, 2, 2),
+    (TRANSACTION_VERSION, 0, 2, 2),
 ];
 /// Known to brokers, but kept in control records.
 const KRAFT_VERSION_RANGE: (&str, i16, i16) = ("kraft.version", 0, 1);

@@ -2,8 +2,10 @@
 //! No decoding: `guard` walks these before kafka-protocol builds anything. A new API adds one const here.
 
 mod groups;
+mod transactions;
 
 pub use groups::*;
+pub use transactions::*;
 
 /// One request.
 #[derive(Debug)]

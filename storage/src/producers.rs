@@ -47,6 +47,19 @@ pub struct LastBatch {
     pub epoch: i16,
 }
 
+/// A producer as others may know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub id: i64,
+    pub epoch: i16,
+    /// -1 without a batch in this epoch.
+    pub last_sequence: i32,
+    pub last_timestamp: i64,
+    /// -1 without a marker.
+    pub coordinator_epoch: i32,
+    pub transaction_first_offset: Option<i64>,
+}
+
 #[derive(Debug, Default)]
 pub struct Producers {
     expiration_ms: i64,
@@ -97,6 +110,17 @@ impl Producer {
             transaction_first_offset: NO_OFFSET,
             batches: [Batch::default(); KEPT],
             kept: 0,
+        }
+    }
+
+    fn as_active(&self, id: i64) -> ActiveProducer {
+        ActiveProducer {
+            id,
+            epoch: self.epoch,
+            last_sequence: self.last_sequence(),
+            last_timestamp: self.last_timestamp,
+            coordinator_epoch: self.coordinator_epoch,
+            transaction_first_offset: Some(self.transaction_first_offset).filter(|offset| *offset != NO_OFFSET),
         }
     }
 
@@ -267,6 +291,14 @@ impl Producers {
         self.by_id.retain(|_, producer| {
             producer.transaction_first_offset != NO_OFFSET || now_ms.saturating_sub(producer.seen_ms) < expiration_ms
         });
+    }
+
+    pub fn get(&self, id: i64) -> Option<ActiveProducer> {
+        self.by_id.get(&id).map(|producer| producer.as_active(id))
+    }
+
+    pub fn active(&self) -> impl Iterator<Item = ActiveProducer> {
+        self.by_id.iter().map(|(id, producer)| producer.as_active(*id))
     }
 
     /// For compaction.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{AppendError, Appended, Log, LogRead, State};
 use crate::Result;
 use crate::batch::{BatchHeader, TransactionMarker};
+use crate::producers::ActiveProducer;
 use crate::txn_index::AbortedTransaction;
 
 impl State {
@@ -39,6 +40,16 @@ impl Log {
         drop(state);
         self.give_memory_back();
         Ok(appended)
+    }
+
+    /// What is known of a producer that has written here lately.
+    pub fn producer(&self, id: i64) -> Option<ActiveProducer> {
+        self.state.lock().producers.get(id)
+    }
+
+    /// By id.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.state.lock().producers.active().collect()
     }
 
     /// Where the oldest transaction begins that is open, or whose marker is not yet written; None without one.

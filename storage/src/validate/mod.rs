@@ -55,7 +55,6 @@ pub enum InvalidKind {
     MessageTooLarge,
     UnsupportedForMessageFormat,
     UnsupportedCompressionType,
-    InvalidTxnState,
 }
 
 impl Invalid {
@@ -209,10 +208,6 @@ fn check_header(header: &BatchHeader, rules: &AppendRules) -> Result<(), Invalid
             "Invalid sequence number {} in record batch with producerId {}",
             header.base_sequence, header.producer_id
         )));
-    }
-    if header.is_transactional() {
-        // No transaction can be begun yet, so none is ongoing.
-        return Err(Invalid::new(InvalidKind::InvalidTxnState, "Record was not part of an ongoing transaction"));
     }
     Ok(())
 }

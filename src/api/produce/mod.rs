@@ -1,5 +1,7 @@
 //! Produce (key 0), versions 3-13: appends every batch at once, then answers when the disk has them.
 
+mod admission;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,15 +18,21 @@ use crate::partition::Partition;
 use crate::protocol::produce::{Item, PartitionResult, Position, ProduceRequest, ProduceResponse};
 use crate::protocol::wire::TopicRef;
 
+use admission::Admission;
+pub use admission::may_wait;
+
 /// The only clients that may write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
 
 pub async fn handle(ctx: RequestContext, body: Bytes) -> Reply {
-    // No await before this is done: the requests of a connection are started in order, and must append in order.
-    let mut appended = match append_all(&ctx, &body) {
-        Ok(appended) => appended,
-        Err(reply) => return reply,
+    let request = match ProduceRequest::parse(&body, ctx.api_version) {
+        Ok(request) => request,
+        Err(error) => return Reply::Close(error.to_string()),
     };
+    // The requests of a connection are started in order, and must append in order: only those may wait here that let no
+    // other overtake them.
+    let admission = admission::admit(&ctx, &request).await;
+    let mut appended = append_all(&ctx, &request, admission);
     // The log has its own copy of the records; the frame, of which the client id is a part, need not wait for the disk.
     drop((ctx, body));
     for written in std::mem::take(&mut appended.pending) {
@@ -105,18 +113,18 @@ fn invalid_answer(index: i32, invalid: &Invalid, log_start_offset: i64) -> Parti
     }
 }
 
-fn append_all(ctx: &RequestContext, body: &[u8]) -> Result<Appended, Reply> {
-    let request = ProduceRequest::parse(body, ctx.api_version).map_err(|error| Reply::Close(error.to_string()))?;
+fn append_all(ctx: &RequestContext, request: &ProduceRequest<'_>, admission: Admission) -> Appended {
     let image = ctx.broker.metadata.image();
     let rules = RequestRules {
-        refusal: refusal(&request),
+        refusal: refusal(request),
+        admission,
         acks_all: request.acks == -1,
         internal_topics_allowed: ctx.client_id.as_deref() == Some(ADMIN_CLIENT_ID),
         now_ms: ctx.broker.clock.now_ms(),
     };
     let mut appended = Appended {
         acks: request.acks,
-        response: ProduceResponse::new(ctx.api_version, &request),
+        response: ProduceResponse::new(ctx.api_version, request),
         pending: Vec::with_capacity(request.partition_count),
         first_error: None,
     };
@@ -133,13 +141,14 @@ fn append_all(ctx: &RequestContext, body: &[u8]) -> Result<Appended, Reply> {
             }
         }
     }
-    Ok(appended)
+    appended
 }
 
 /// What holds for every batch of a request.
 struct RequestRules {
     /// The whole request is refused with this code.
     refusal: Option<ErrorCode>,
+    admission: Admission,
     acks_all: bool,
     internal_topics_allowed: bool,
     now_ms: i64,
@@ -185,8 +194,7 @@ fn append_one(
         return Err(code.into());
     }
     if is_transactional(records) {
-        // As a transaction coordinator answers that does not know the transactional id: none was given this producer id.
-        return Err(ErrorCode::InvalidProducerIdMapping.into());
+        rules.admission.check(&partition)?;
     }
     let log = &partition.log;
     if is_internal(&partition.topic) && !rules.internal_topics_allowed {
