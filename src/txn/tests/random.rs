@@ -126,6 +126,8 @@ impl World {
                 assert!(known.acknowledged.is_empty(), "the transaction is over");
                 assert!(!(commit && known.cut_off), "a part of what it wants to commit was aborted");
                 assert!(known.decided.as_ref().is_none_or(|markers| markers.commit == commit), "as the client wished");
+                // It knows that this one was aborted, and what follows is another.
+                self.known[id].cut_off = false;
                 if version >= 2 && !loses {
                     self.clients[index].producer = Some(next);
                 }
