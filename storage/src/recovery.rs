@@ -202,13 +202,15 @@ fn open_untouched(
     if !is_completed(names, recovery_point) && !is_new {
         return Ok(None);
     }
+    // Kafka reserves space in the indexes of an active segment: not worth reading, and to be given back.
+    let index_bytes = active.files.index_bytes(".index")?.max(active.files.index_bytes(".timeindex")?);
+    if index_bytes > 0 && index_bytes >= active.size {
+        return Ok(None);
+    }
     let mut indexes = Indexes::new(active.base_offset);
     let mut end = active.base_offset;
     if active.size > 0 {
-        // Kafka reserves space in the indexes of an active segment, which is not worth reading.
-        let index_bytes = active.files.index_bytes(".index")?.max(active.files.index_bytes(".timeindex")?);
-        let read = if index_bytes < active.size { read_indexes(io, active)? } else { None };
-        let Some(read) = read else { return Ok(None) };
+        let Some(read) = read_indexes(io, active)? else { return Ok(None) };
         let (next_offset, position) = walk_from_last_entry(active, &read)?;
         if position != active.size {
             return Ok(None);

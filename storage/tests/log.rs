@@ -218,6 +218,26 @@ fn after_a_crash_all_that_was_written_is_there() {
     }
 }
 
+/// Kafka reserves it as zeros, which its tools take for entries that lead nowhere.
+#[test]
+fn space_that_a_killed_kafka_reserved_in_the_indexes_of_an_empty_log_is_given_back() {
+    on_every_backend(async |dir, io| {
+        let partition = dir.join("t-0");
+        let logs = LogManager::open(options(&dir, &io, small_segments(1 << 20))).unwrap();
+        logs.create("t", 0, None, small_segments(1 << 20), NOW_MS).unwrap();
+        logs.close(1).await.unwrap();
+        drop(logs);
+        std::fs::remove_file(dir.join(".kafka_cleanshutdown")).unwrap();
+        let name = partition.join("00000000000000000000");
+        std::fs::write(name.with_extension("log"), []).unwrap();
+        let indexes = ["index", "timeindex"].map(|kind| name.with_extension(kind));
+        indexes.iter().for_each(|path| std::fs::write(path, [0; 12 << 10]).unwrap());
+        let logs = LogManager::open(options(&dir, &io, small_segments(1 << 20))).unwrap();
+        logs.close(1).await.unwrap();
+        assert_eq!(indexes.map(|path| path.metadata().unwrap().len()), [0, 0]);
+    });
+}
+
 #[test]
 fn a_torn_last_batch_is_cut() {
     on_every_backend(|dir, io| async move {
