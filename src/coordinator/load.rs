@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ottla_storage::batch::{self, BatchError};
-use ottla_storage::log::{Log, LogSlice};
+use ottla_storage::batch;
+use ottla_storage::log::Log;
 
 use super::Driven;
 
@@ -29,13 +29,7 @@ pub async fn replay<M: Driven>(log: &Arc<Log>) -> anyhow::Result<(M, i64)> {
             }
             Err(range) => bail!("offset {next} is not in the log: {range:?}"),
         };
-        let mut content = Vec::with_capacity(read.bytes);
-        for slice in read.slices {
-            match slice {
-                LogSlice::Memory(bytes) => content.extend_from_slice(&bytes),
-                LogSlice::File(file) => content.extend_from_slice(&file.file.read_at(file.pos, file.len).await?),
-            }
-        }
+        let content = read.into_bytes().await?;
         match apply_batches(&mut machine, &content, next).with_context(|| format!("the batches from {next} on"))? {
             reached if reached > next => next = reached,
             // Compaction has removed the last records.
@@ -47,25 +41,12 @@ pub async fn replay<M: Driven>(log: &Arc<Log>) -> anyhow::Result<(M, i64)> {
 
 /// Applies the records of `content` from offset `from` on; returns the offset after them.
 fn apply_batches<M: Driven>(machine: &mut M, content: &[u8], from: i64) -> anyhow::Result<i64> {
-    let mut next = from;
-    for item in batch::batches(content) {
-        let (_, header, bytes) = match item {
-            Err(BatchError::Truncated { .. }) => break,
-            item => item?,
-        };
-        batch::verify_crc(bytes)?;
-        let records = batch::records_bytes(bytes, BATCH_LIMIT_BYTES)?;
-        for record in batch::records(&header, &records) {
-            let record = record?;
-            // Better without one group or transaction than without all of them.
-            if record.offset >= from
-                && let Err(error) = machine.replay(&header, &record)
-            {
-                let (topic, offset) = (M::TOPIC, record.offset);
-                tracing::error!(topic, offset, error = %error, "a coordinator's record is not understood");
-            }
+    batch::visit_records(content, from, BATCH_LIMIT_BYTES, |header, record| {
+        // Better without one group or transaction than without all of them.
+        if let Err(error) = machine.replay(header, record) {
+            let (topic, offset) = (M::TOPIC, record.offset);
+            tracing::error!(topic, offset, error = %error, "a coordinator's record is not understood");
         }
-        next = header.next_offset();
-    }
-    Ok(next)
+        Ok(())
+    })
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ottla_storage::batch::{self, BatchBuilder, BatchError, BatchHeader, Compression, HEADER_BYTES};
+use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression, HEADER_BYTES};
 use ottla_storage::io::{File, Io, OpenOptions};
-use ottla_storage::log::{AppendError, Log, LogConfig, LogManager, LogSlice};
+use ottla_storage::log::{AppendError, Log, LogConfig, LogManager};
 use ottla_storage::validate::ValidBatch;
 use uuid::Uuid;
 
@@ -143,13 +143,7 @@ impl MetadataLog {
                 Ok(read) => read,
                 Err(range) => bail!("offset {next} is not in the log: {range:?}"),
             };
-            let mut content = Vec::with_capacity(read.bytes);
-            for slice in read.slices {
-                match slice {
-                    LogSlice::Memory(bytes) => content.extend_from_slice(&bytes),
-                    LogSlice::File(file) => content.extend_from_slice(&file.file.read_at(file.pos, file.len).await?),
-                }
-            }
+            let content = read.into_bytes().await?;
             let reached = visit_batches(&content, next, &mut visit)
                 .with_context(|| format!("the metadata log in {}", self.log.dir().display()))?;
             if reached <= next {
@@ -290,30 +284,15 @@ pub fn visit_batches(
     from: i64,
     visit: &mut dyn FnMut(i64, Entry) -> anyhow::Result<()>,
 ) -> anyhow::Result<i64> {
-    let mut next = from;
-    for item in batch::batches(content) {
-        let (_, header, bytes) = match item {
-            Err(BatchError::Truncated { .. }) => break,
-            item => item?,
+    batch::visit_records(content, from, BATCH_LIMIT_BYTES, |header, record| {
+        let decoded = if header.is_control() {
+            control::decode(record.key, record.value).map(Entry::Control)
+        } else {
+            Record::decode(record.value.unwrap_or_default()).map(|(record, _)| Entry::Data(record))
         };
-        batch::verify_crc(bytes)?;
-        let records = batch::records_bytes(bytes, BATCH_LIMIT_BYTES)?;
-        for record in batch::records(&header, &records) {
-            let record = record?;
-            if record.offset < from {
-                continue;
-            }
-            let decoded = if header.is_control() {
-                control::decode(record.key, record.value).map(Entry::Control)
-            } else {
-                Record::decode(record.value.unwrap_or_default()).map(|(record, _)| Entry::Data(record))
-            };
-            let at_offset = || format!("the record at offset {}", record.offset);
-            visit(record.offset, decoded.with_context(at_offset)?).with_context(at_offset)?;
-        }
-        next = header.next_offset();
-    }
-    Ok(next)
+        let at_offset = || format!("the record at offset {}", record.offset);
+        visit(record.offset, decoded.with_context(at_offset)?).with_context(at_offset)
+    })
 }
 
 /// End offsets and paths of the snapshots, the oldest first.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
 use ottla_storage::io::sim::{Crash, Faults, SimDisk};
 use ottla_storage::io::{Backend, Io, OpenOptions, install_ring};
-use ottla_storage::log::{AppendError, Log, LogConfig, LogManager, LogManagerOptions, LogSlice};
+use ottla_storage::log::{AppendError, Log, LogConfig, LogManager, LogManagerOptions};
 use ottla_storage::validate::ValidBatch;
 use ottla_storage::{Error, Result};
 
@@ -82,15 +82,10 @@ async fn append_written(log: &Arc<Log>, value: u8) -> Result<()> {
 async fn consume(log: &Log, mut offset: i64) -> Result<Vec<i64>> {
     let mut offsets = Vec::new();
     while offset < log.high_watermark() {
-        for slice in log.read(offset, i64::MAX, 1 << 20, true).await?.unwrap().slices {
-            let bytes = match slice {
-                LogSlice::Memory(bytes) => bytes,
-                LogSlice::File(slice) => slice.file.read_at(slice.pos, slice.len).await?,
-            };
-            for (_, header, _) in batch::batches(&bytes).map_while(std::result::Result::ok) {
-                offsets.push(header.base_offset);
-                offset = header.next_offset();
-            }
+        let bytes = log.read(offset, i64::MAX, 1 << 20, true).await?.unwrap().into_bytes().await?;
+        for (_, header, _) in batch::batches(&bytes).map_while(std::result::Result::ok) {
+            offsets.push(header.base_offset);
+            offset = header.next_offset();
         }
     }
     Ok(offsets)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
 use ottla_storage::io::{Io, install_ring};
-use ottla_storage::log::{Log, LogConfig, LogManager, LogManagerOptions, LogRead, LogSlice};
+use ottla_storage::log::{Log, LogConfig, LogManager, LogManagerOptions};
 use ottla_storage::validate::ValidBatch;
 use proptest::prelude::*;
 
@@ -76,22 +76,11 @@ async fn append_written(log: &Arc<Log>, bytes: &[u8]) -> i64 {
     base
 }
 
-async fn content(read: LogRead) -> Vec<u8> {
-    let mut all = Vec::new();
-    for slice in read.slices {
-        match slice {
-            LogSlice::Memory(bytes) => all.extend_from_slice(&bytes),
-            LogSlice::File(slice) => all.extend_from_slice(&slice.file.read_at(slice.pos, slice.len).await.unwrap()),
-        }
-    }
-    all
-}
-
 /// Everything from `offset` on, as a consumer reads it: (offset, value's first byte, value length) of each record.
 async fn consume(log: &Log, mut offset: i64) -> Vec<(i64, u8, usize)> {
     let mut records = Vec::new();
     while offset < log.high_watermark() {
-        let bytes = content(log.read(offset, i64::MAX, 64 << 10, true).await.unwrap().unwrap()).await;
+        let bytes = log.read(offset, i64::MAX, 64 << 10, true).await.unwrap().unwrap().into_bytes().await.unwrap();
         let before = offset;
         for whole in batch::batches(&bytes) {
             let Ok((_, header, bytes)) = whole else { break };
@@ -146,13 +135,13 @@ fn a_read_ends_at_a_batch_and_the_first_batch_comes_whole() {
         for i in 0..8u8 {
             append_written(&log, &batch_of(1, 6000, NOW_MS, i)).await;
         }
-        let one = content(log.read(3, i64::MAX, 10, true).await.unwrap().unwrap()).await;
+        let one = log.read(3, i64::MAX, 10, true).await.unwrap().unwrap().into_bytes().await.unwrap();
         assert_eq!(one.len(), batch_of(1, 6000, NOW_MS, 0).len());
         assert_eq!(BatchHeader::read(&one).unwrap().base_offset, 3);
         assert_eq!(log.read(3, i64::MAX, 10, false).await.unwrap().unwrap().bytes, 0);
         assert_eq!(log.read(8, i64::MAX, 10, true).await.unwrap().unwrap().bytes, 0);
         assert!(log.read(9, i64::MAX, 10, true).await.unwrap().is_err());
-        let three = content(log.read(0, 3, 1 << 20, true).await.unwrap().unwrap()).await;
+        let three = log.read(0, 3, 1 << 20, true).await.unwrap().unwrap().into_bytes().await.unwrap();
         assert_eq!(batch::batches(&three).map(|b| b.unwrap().1.base_offset).collect::<Vec<_>>(), [0, 1, 2]);
     });
 }

@@ -267,6 +267,33 @@ pub fn batches(buf: &[u8]) -> Batches<'_> {
     Batches { buf, pos: 0 }
 }
 
+/// Visits the records from offset `from` on in `content`: batches with the right CRC, the last of which may be cut short.
+/// `limit_bytes`: what one may decompress to. Returns the offset after the last whole batch; `from` if there is none.
+pub fn visit_records<E: From<BatchError>>(
+    content: &[u8],
+    from: i64,
+    limit_bytes: usize,
+    mut visit: impl FnMut(&BatchHeader, &Record<'_>) -> Result<(), E>,
+) -> Result<i64, E> {
+    let mut next = from;
+    for item in batches(content) {
+        let (_, header, bytes) = match item {
+            Err(BatchError::Truncated { .. }) => break,
+            item => item?,
+        };
+        verify_crc(bytes)?;
+        let plain = records_bytes(bytes, limit_bytes)?;
+        for record in records(&header, &plain) {
+            let record = record?;
+            if record.offset >= from {
+                visit(&header, &record)?;
+            }
+        }
+        next = header.next_offset();
+    }
+    Ok(next)
+}
+
 #[derive(Clone, Debug)]
 pub struct Batches<'a> {
     buf: &'a [u8],

@@ -42,6 +42,20 @@ struct Span {
     min_one: bool,
 }
 
+impl LogRead {
+    /// All of it in memory.
+    pub async fn into_bytes(self) -> Result<Vec<u8>> {
+        let mut all = Vec::with_capacity(self.bytes);
+        for slice in self.slices {
+            match slice {
+                LogSlice::Memory(bytes) => all.extend_from_slice(&bytes),
+                LogSlice::File(slice) => all.extend_from_slice(&slice.file.read_at(slice.pos, slice.len).await?),
+            }
+        }
+        Ok(all)
+    }
+}
+
 impl Log {
     /// Batches from the one that contains `offset`, below `max_offset` (exclusive; the high watermark or the last
     /// stable offset), at most `max_bytes`; with `min_one` the first batch comes even if it is larger. Empty at the end.

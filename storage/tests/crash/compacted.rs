@@ -7,7 +7,7 @@ use ottla_storage::log::Log;
 use ottla_storage::txn_index::AbortedTransaction;
 
 use super::ensure;
-use super::model::{LogModel, content};
+use super::model::LogModel;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Kept {
@@ -92,7 +92,8 @@ async fn read_all(log: &Log, mut from: i64, end: i64) -> Result<Records, String>
     let mut found = Records::new();
     while from < end {
         let read = log.read(from, i64::MAX, 1 << 20, true).await.map_err(|e| e.to_string())?;
-        let bytes = content(read.map_err(|range| format!("offset {from} is out of range: {range:?}"))?).await?;
+        let read = read.map_err(|range| format!("offset {from} is out of range: {range:?}"))?;
+        let bytes = read.into_bytes().await.map_err(|e| e.to_string())?;
         let before = from;
         for (_, header, batch) in batch::batches(&bytes).map_while(Result::ok) {
             ensure!(header.next_offset() > from, "a read at {from} returns {header:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
 use ottla_storage::io::sim::Rng;
-use ottla_storage::log::{Log, LogRead, LogSlice};
+use ottla_storage::log::Log;
 
 use super::ensure;
 
@@ -112,7 +112,7 @@ impl LogModel {
         while offset < end {
             let read = log.read(offset, i64::MAX, 1 << 20, true).await.map_err(|e| e.to_string())?;
             let read = read.map_err(|range| format!("offset {offset} is out of range: {range:?}"))?;
-            let bytes = content(read).await?;
+            let bytes = read.into_bytes().await.map_err(|e| e.to_string())?;
             let before = offset;
             for found in batch::batches(&bytes) {
                 // A file may be read beyond the last whole batch.
@@ -142,7 +142,8 @@ impl LogModel {
         }
         let offset = rng.between(start as u64, end as u64 - 1) as i64;
         let read = log.read(offset, i64::MAX, 100, true).await.map_err(|e| e.to_string())?;
-        let bytes = content(read.map_err(|range| format!("offset {offset} is out of range: {range:?}"))?).await?;
+        let read = read.map_err(|range| format!("offset {offset} is out of range: {range:?}"))?;
+        let bytes = read.into_bytes().await.map_err(|e| e.to_string())?;
         let header = BatchHeader::read(&bytes).map_err(|e| format!("a read at {offset}: {e}"))?;
         let expected = self.batches.iter().find(|b| b.next() > offset).map(|b| b.base());
         ensure!(Some(header.base_offset) == expected, "a read at {offset} begins at {}", header.base_offset);
@@ -210,20 +211,6 @@ impl LogModel {
 fn entries(snapshot: &[u8]) -> BTreeMap<i64, Vec<u8>> {
     let entries = snapshot[SNAPSHOT_HEAD_BYTES..].chunks_exact(SNAPSHOT_ENTRY_BYTES);
     entries.map(|entry| (i64::from_be_bytes(entry[..8].try_into().expect("eight bytes")), entry.to_vec())).collect()
-}
-
-pub async fn content(read: LogRead) -> Result<Vec<u8>, String> {
-    let mut all = Vec::new();
-    for slice in read.slices {
-        match slice {
-            LogSlice::Memory(bytes) => all.extend_from_slice(&bytes),
-            LogSlice::File(slice) => {
-                let bytes = slice.file.read_at(slice.pos, slice.len).await.map_err(|e| e.to_string())?;
-                all.extend_from_slice(&bytes);
-            }
-        }
-    }
-    Ok(all)
 }
 
 #[derive(Clone, Copy, Debug)]
