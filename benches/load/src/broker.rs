@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -30,6 +30,48 @@ impl Kind {
             Kind::Ottla => "Ottla",
             Kind::Kafka => "Apache Kafka",
         }
+    }
+}
+
+/// Which brokers are measured, and where they are.
+#[derive(Args)]
+pub struct Pair {
+    /// The Ottla program, built in release.
+    #[arg(long, default_value = "target/release/ottla")]
+    ottla: PathBuf,
+    /// The directory with Apache Kafka's jars.
+    #[arg(long)]
+    kafka_jars: PathBuf,
+    /// Measure this broker alone.
+    #[arg(long)]
+    only: Option<Kind>,
+    /// Where the brokers' data goes, on the disk to be measured; removed at the end.
+    #[arg(long, default_value = "target")]
+    data: PathBuf,
+}
+
+impl Pair {
+    pub fn kinds(&self) -> Vec<Kind> {
+        self.only.map_or(vec![Kind::Ottla, Kind::Kafka], |kind| vec![kind])
+    }
+
+    pub fn programs(&self) -> Result<Programs> {
+        Ok(Programs {
+            ottla: std::path::absolute(&self.ottla)?,
+            kafka_jars: std::path::absolute(&self.kafka_jars)?,
+            data: std::path::absolute(&self.data)?,
+        })
+    }
+
+    /// Both, or the one; paused.
+    pub fn start(&self, settings: &[&str]) -> Result<Vec<Broker>> {
+        let programs = self.programs()?;
+        let start = |kind| {
+            let broker = Broker::start_with(kind, &programs, settings)?;
+            broker.pause()?;
+            Ok(broker)
+        };
+        self.kinds().into_iter().map(start).collect()
     }
 }
 

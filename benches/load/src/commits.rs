@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Pair};
 use crate::connection::Connection;
-use crate::groups::{Member, Pair, coordinate};
+use crate::groups::{Member, coordinate};
 use crate::meter::{Meter, rss_bytes};
 use crate::wire::groups::{Commit, commit_outcome};
 

@@ -5,7 +5,7 @@
 //! back, and the broker is metered until cleaner-offset-checkpoint names the topic.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,22 +13,15 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::batch::{self, Random};
-use crate::broker::{Broker, Kind, Programs};
+use crate::broker::{Broker, Pair};
 use crate::connection::Connection;
 use crate::meter::{Meter, Usage};
 use crate::wire;
 
 #[derive(Args)]
 pub struct Options {
-    /// The Ottla program, built in release.
-    #[arg(long, default_value = "target/release/ottla")]
-    ottla: PathBuf,
-    /// The directory with Apache Kafka's jars.
-    #[arg(long)]
-    kafka_jars: PathBuf,
-    /// Measure this broker alone.
-    #[arg(long)]
-    only: Option<Kind>,
+    #[command(flatten)]
+    pair: Pair,
     /// Each on a new topic: the first shows what a cold JVM costs.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -39,9 +32,6 @@ pub struct Options {
     /// Of a hundred records so many have a key that comes again.
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(0..100))]
     duplicate_percent: u64,
-    /// Where the brokers' data goes, on the disk to be measured; removed at the end.
-    #[arg(long, default_value = "target")]
-    data: PathBuf,
 }
 
 const SEGMENT_BYTES: u64 = 256 << 20;
@@ -68,13 +58,9 @@ fn gib(bytes: u64) -> f64 {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let programs = Programs {
-        ottla: std::path::absolute(&options.ottla)?,
-        kafka_jars: std::path::absolute(&options.kafka_jars)?,
-        data: std::path::absolute(&options.data)?,
-    };
+    let programs = options.pair.programs()?;
     let mut best = Vec::new();
-    for kind in options.only.map_or(vec![Kind::Ottla, Kind::Kafka], |kind| vec![kind]) {
+    for kind in options.pair.kinds() {
         let broker = Broker::start_with(kind, &programs, &["log.cleaner.backoff.ms=500"])?;
         let mut rounds = Vec::new();
         for number in 0..options.rounds.max(1) {

@@ -2,7 +2,6 @@
 //! protocols, and what the heartbeats of many small groups cost.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,45 +9,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::broker::{Broker, Kind, Programs};
+use crate::broker::{Broker, Pair};
 use crate::connection::Connection;
 use crate::meter::{Meter, Usage};
 use crate::wire::groups::{self, Joined, Owned, REBALANCE_IN_PROGRESS};
-
-/// Which brokers, and where they are.
-#[derive(Args)]
-pub struct Pair {
-    /// The Ottla program, built in release.
-    #[arg(long, default_value = "target/release/ottla")]
-    ottla: PathBuf,
-    /// The directory with Apache Kafka's jars.
-    #[arg(long)]
-    kafka_jars: PathBuf,
-    /// Measure this broker alone.
-    #[arg(long)]
-    only: Option<Kind>,
-    /// Where the brokers' data goes, on the disk to be measured; removed at the end.
-    #[arg(long, default_value = "target")]
-    data: PathBuf,
-}
-
-impl Pair {
-    /// Both, or the one; paused.
-    pub fn start(&self, settings: &[&str]) -> Result<Vec<Broker>> {
-        let programs = Programs {
-            ottla: std::path::absolute(&self.ottla)?,
-            kafka_jars: std::path::absolute(&self.kafka_jars)?,
-            data: std::path::absolute(&self.data)?,
-        };
-        let kinds = self.only.map_or(vec![Kind::Ottla, Kind::Kafka], |kind| vec![kind]);
-        let start = |kind| {
-            let broker = Broker::start_with(kind, &programs, settings)?;
-            broker.pause()?;
-            Ok(broker)
-        };
-        kinds.into_iter().map(start).collect()
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Scenario {

@@ -4,7 +4,6 @@
 //! copy: started after clean stops, metered while idle, and started once more after a kill with records not flushed.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -14,22 +13,15 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use tempfile::TempDir;
 
-use crate::broker::{Broker, Kind, Programs, await_record};
+use crate::broker::{Broker, Kind, Pair, Programs, await_record};
 use crate::connection::Connection;
 use crate::load::{self, ProduceLoad, Target};
 use crate::meter::Meter;
 
 #[derive(Args)]
 pub struct Options {
-    /// The Ottla program, built in release.
-    #[arg(long, default_value = "target/release/ottla")]
-    ottla: PathBuf,
-    /// The directory with Apache Kafka's jars.
-    #[arg(long)]
-    kafka_jars: PathBuf,
-    /// Measure this broker alone.
-    #[arg(long)]
-    only: Option<Kind>,
+    #[command(flatten)]
+    pair: Pair,
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     topics: u64,
     /// Of each topic.
@@ -43,9 +35,6 @@ pub struct Options {
     unflushed_mib: u64,
     #[arg(long, default_value_t = 30)]
     idle_seconds: u64,
-    /// Where the brokers' data goes, on the disk to be measured; removed at the end.
-    #[arg(long, default_value = "target")]
-    data: PathBuf,
 }
 
 /// What comes with a start is done before the idle time begins.
@@ -54,11 +43,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 const STOP_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub fn run(options: &Options) -> Result<()> {
-    let programs = Programs {
-        ottla: std::path::absolute(&options.ottla)?,
-        kafka_jars: std::path::absolute(&options.kafka_jars)?,
-        data: std::path::absolute(&options.data)?,
-    };
+    let programs = options.pair.programs()?;
     let ottlas = Arc::new(programs.home()?);
     let broker = Broker::start_on(Kind::Ottla, &programs, ottlas.clone(), &[])?;
     let (made, size) = (Instant::now(), options.topics * options.partitions as u64);
@@ -70,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
     produce(&broker, options, 0)?;
     println!("first clean stop {:.1} s", broker.stop(STOP_TIMEOUT)?.as_secs_f64());
     let mut homes = Vec::new();
-    for kind in options.only.map_or(vec![Kind::Ottla, Kind::Kafka], |kind| vec![kind]) {
+    for kind in options.pair.kinds() {
         let home = if kind == Kind::Ottla { ottlas.clone() } else { Arc::new(copy(&ottlas, &programs)?) };
         homes.push((kind, home));
     }

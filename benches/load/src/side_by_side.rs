@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use crate::broker::{Broker, Kind, Programs};
+use crate::broker::{Broker, Kind, Pair, Programs};
 use crate::connection::Connection;
 use crate::load::{self, Outcome, ProduceLoad, Target, percentile};
 use crate::meter::{Meter, rss_bytes};
@@ -19,15 +19,8 @@ use crate::report::Report;
 
 #[derive(Args)]
 pub struct Options {
-    /// The Ottla program, built in release.
-    #[arg(long, default_value = "target/release/ottla")]
-    ottla: PathBuf,
-    /// The directory with Apache Kafka's jars.
-    #[arg(long)]
-    kafka_jars: PathBuf,
-    /// Measure this broker alone.
-    #[arg(long)]
-    only: Option<Kind>,
+    #[command(flatten)]
+    pair: Pair,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// How much each scenario produces in a round.
@@ -39,9 +32,6 @@ pub struct Options {
     /// One small round: shows that everything works. Its numbers mean nothing.
     #[arg(long)]
     quick: bool,
-    /// Where the brokers' data goes, on the disk to be measured; removed at the end.
-    #[arg(long, default_value = "target")]
-    data: PathBuf,
     /// Where results.json and chart.svg go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -124,12 +114,8 @@ impl Scenario {
 
 pub fn run(options: &Options) -> Result<()> {
     let plan = Plan::of(options);
-    let programs = Programs {
-        ottla: std::path::absolute(&options.ottla)?,
-        kafka_jars: std::path::absolute(&options.kafka_jars)?,
-        data: std::path::absolute(&options.data)?,
-    };
-    let kinds = options.only.map_or(vec![Kind::Ottla, Kind::Kafka], |kind| vec![kind]);
+    let programs = options.pair.programs()?;
+    let kinds = options.pair.kinds();
     for (kind, path) in [(Kind::Ottla, &programs.ottla), (Kind::Kafka, &programs.kafka_jars)] {
         ensure!(!kinds.contains(&kind) || path.exists(), "there is no {}", path.display());
     }
