@@ -14,5 +14,7 @@ pub mod metadata;
 pub mod net;
 pub mod partition;
 pub mod protocol;
+#[cfg(test)]
+mod scenario_tests;
 pub mod server;
 pub mod txn;

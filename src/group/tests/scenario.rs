@@ -19,7 +19,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
@@ -41,25 +40,16 @@ use crate::error::ErrorCode;
 use crate::group::embedded::{EmbeddedAssignment, Subscription};
 use crate::group::records::{Assignment, MemberState, Name, Owned, Record};
 use crate::group::{Client, Effects, MigrationPolicy, Result};
+use crate::scenario_tests;
 
 /// The text with the outcome of each command as it came.
 pub fn run(text: &str) -> String {
     let mut harness = Harness::new();
-    let mut out = String::new();
-    for line in text.lines().filter(|line| !line.starts_with("  ")) {
-        out += line;
-        out.push('\n');
-        if line.is_empty() || line.starts_with("--") {
-            continue;
-        }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let outcomes = Scene { harness: &mut harness }.command(&words);
-        for outcome in outcomes {
-            writeln!(out, "  {outcome}").unwrap();
-        }
+    scenario_tests::outcome(text, |words| {
+        let outcomes = Scene { harness: &mut harness }.command(words);
         harness.assert_replay_is_the_same();
-    }
-    out
+        outcomes
+    })
 }
 
 struct Scene<'a> {

@@ -19,26 +19,18 @@
 use std::fmt::Write as _;
 
 use super::harness::Harness;
+use crate::scenario_tests;
 use crate::txn::records::{Partitions, Record, State, Transaction};
 use crate::txn::{Effects, Filter, Producer, Result};
 
 /// The text with the outcome of each command as it came.
 pub fn run(text: &str) -> String {
     let mut harness = Harness::new();
-    let mut out = String::new();
-    for line in text.lines().filter(|line| !line.starts_with("  ")) {
-        out += line;
-        out.push('\n');
-        if line.is_empty() || line.starts_with("--") {
-            continue;
-        }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        for outcome in command(&mut harness, &Words::new(&words)) {
-            writeln!(out, "  {outcome}").unwrap();
-        }
+    scenario_tests::outcome(text, |words| {
+        let outcomes = command(&mut harness, &Words::new(words));
         harness.assert_replay_is_the_same();
-    }
-    out
+        outcomes
+    })
 }
 
 /// The words `key=value` of a command, and those without a key.
