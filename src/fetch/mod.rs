@@ -154,14 +154,17 @@ async fn read_one(
     data.diverging_epoch = diverging_epoch(partition, wanted, data.log_start_offset)?;
     if data.diverging_epoch.is_none() {
         let max_offset = if limits.committed_only { data.last_stable_offset } else { data.high_watermark };
+        let read = async || {
+            let read = log.read(wanted.fetch_offset, max_offset, max_bytes, min_one).await;
+            read.map_err(|error| error.kafka_code())?.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)
+        };
+        if !limits.committed_only {
+            data.records = read().await?;
+            return Ok(data);
+        }
         loop {
             let replacements = log.replacements();
-            let read = log.read(wanted.fetch_offset, max_offset, max_bytes, min_one).await;
-            data.records =
-                read.map_err(|error| error.kafka_code())?.map_err(|_out_of_range| ErrorCode::OffsetOutOfRange)?;
-            if !limits.committed_only {
-                break;
-            }
+            data.records = read().await?;
             data.aborted = Some(aborted(log, &data.records, wanted.fetch_offset, max_offset)?);
             if replacements == log.replacements() {
                 break;
