@@ -1,6 +1,5 @@
 //! A running broker: one tokio runtime with its own io_uring a core, the start and stop order, signals.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use ottla_storage::io::{Io, RingGuard, install_ring};
-use ottla_storage::log::{LogManager, LogManagerOptions};
+use ottla_storage::log::LogManager;
 use rustix::process::Resource;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,9 +27,6 @@ use crate::metadata::Metadata;
 use crate::net::{self, Bound, ConnectionLimits, Inbox, RequestMemory, Settings, WorkerHandle};
 use crate::partition::Partitions;
 
-/// The memory of all tails together: what consumers that keep up read without touching a file, and small enough to stay
-/// in the processor's cache, which makes the copy into it cheap.
-const TAIL_BYTES: usize = 16 << 20;
 /// What is in flight when the broker stops gets so long to finish; then its connections are closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(8);
 /// In the clean-shutdown marker of a broker that never registered.
@@ -48,32 +44,13 @@ pub fn run(config: Config) -> Result<()> {
     // Ports are taken first: a port in use is then said before any file has been touched.
     let bound = client_listeners(&config).map(|listener| net::bind(listener, config.socket_receive_buffer_bytes));
     let bound = bound.collect::<Result<Vec<_>>>()?;
-    let logs = LogManager::open(log_options(&config, Clock.now_ms()))?;
+    let logs = LogManager::open(config.log_options(Clock.now_ms()))?;
     on_runtime(logs.io().clone(), serve(config, logs.clone(), bound, started))
 }
 
 /// Controller listeners are not bound: a single node's controller is in this process, and nobody else speaks to it.
 fn client_listeners(config: &Config) -> impl Iterator<Item = &Listener> {
     config.listeners.iter().filter(|listener| !config.controller_listener_names.contains(&listener.name))
-}
-
-fn log_options(config: &Config, now_ms: i64) -> LogManagerOptions {
-    let mut dirs = config.log_dirs.clone();
-    if !dirs.contains(&config.metadata_log_dir) {
-        dirs.push(config.metadata_log_dir.clone());
-    }
-    LogManagerOptions {
-        dirs,
-        node_id: config.node_id,
-        cluster_id: config.cluster_id.clone(),
-        defaults: config.log_config(&BTreeMap::new()),
-        tail_bytes: TAIL_BYTES,
-        producer_id_expiration_ms: config.producer_id_expiration_ms,
-        recovery_threads: config.num_recovery_threads_per_data_dir as usize,
-        retention_check_interval_ms: config.log_retention_check_interval_ms as i64,
-        now_ms,
-        io: None,
-    }
 }
 
 /// Runs `future` on a current_thread runtime with a LocalSet and its own ring.

@@ -18,7 +18,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ottla_storage::log::LogConfig;
+use ottla_storage::log::{LogConfig, LogManagerOptions};
 
 use setting::{Setting, split_list};
 use values::Values;
@@ -26,6 +26,10 @@ use values::Values;
 pub use sources::Sources;
 pub use topic::validate_topic_config;
 pub use values::DynamicBrokerConfigs;
+
+/// The memory of all tails together: what consumers that keep up read without touching a file, and small enough to stay
+/// in the processor's cache, which makes the copy into it cheap.
+const TAIL_BYTES: usize = 16 << 20;
 
 /// What is wrong with the configuration, in one line: the key, the value, what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -219,6 +223,26 @@ impl Config {
     /// The same, where broker settings were changed at run time.
     pub fn log_config_with(&self, dynamic: DynamicBrokerConfigs, overrides: &BTreeMap<String, String>) -> LogConfig {
         topic::log_config(&self.values, dynamic, overrides)
+    }
+
+    /// What opens the log directories, on the best backend that there is.
+    pub fn log_options(&self, now_ms: i64) -> LogManagerOptions {
+        let mut dirs = self.log_dirs.clone();
+        if !dirs.contains(&self.metadata_log_dir) {
+            dirs.push(self.metadata_log_dir.clone());
+        }
+        LogManagerOptions {
+            dirs,
+            node_id: self.node_id,
+            cluster_id: self.cluster_id.clone(),
+            defaults: self.log_config(&BTreeMap::new()),
+            tail_bytes: TAIL_BYTES,
+            producer_id_expiration_ms: self.producer_id_expiration_ms,
+            recovery_threads: self.num_recovery_threads_per_data_dir as usize,
+            retention_check_interval_ms: self.log_retention_check_interval_ms as i64,
+            now_ms,
+            io: None,
+        }
     }
 
     /// The effective text value of any setting of the table, e.g. for APIs without a typed field. None: null.

@@ -203,12 +203,11 @@ impl GroupCoordinator {
     }
 
     async fn call_at<T>(&self, index: i32, handle: impl FnOnce(&mut Turn<'_>) -> T) -> Result<T, ErrorCode> {
-        let (answer, written) = self.shared.turn(index, |groups, world, now_ms| {
+        let step = |groups: &mut Groups, world: &World, now_ms| {
             let (answer, effects) = groups.turn(world, now_ms, |turn, _| handle(turn));
             (answer, effects.into())
-        })?;
-        written.done().await?;
-        Ok(answer)
+        };
+        self.shared.call(index, step).await
     }
 
     /// A request whose records belong to the producer's transaction.

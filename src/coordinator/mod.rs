@@ -175,4 +175,15 @@ impl<M: Driven> Shared<M> {
     ) -> Result<(T, Written), ErrorCode> {
         self.partition(index)?.turn(self, step)
     }
+
+    /// The same; the answer comes when all it rests on is written.
+    async fn call<T>(
+        self: &Arc<Self>,
+        index: i32,
+        step: impl FnOnce(&mut M, &M::World, i64) -> (T, M::Effects),
+    ) -> Result<T, ErrorCode> {
+        let (answer, written) = self.turn(index, step)?;
+        written.done().await?;
+        Ok(answer)
+    }
 }

@@ -1,6 +1,6 @@
 //! The runtime over real logs: what is answered is written, survives a restart, and few batches carry many commits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use futures_util::future::join_all;
@@ -42,19 +42,8 @@ fn with_coordinators<F: Future<Output = ()>>(
     LocalSet::new().block_on(&runtime, async {
         let settings = [("offsets.topic.num.partitions", "3"), ("transaction.state.log.num.partitions", "3")];
         let config = Arc::new(Config::for_tests(dir, &settings));
-        let logs = LogManager::open(LogManagerOptions {
-            dirs: config.log_dirs.clone(),
-            node_id: config.node_id,
-            cluster_id: None,
-            defaults: config.log_config(&BTreeMap::new()),
-            tail_bytes: 64 << 20,
-            producer_id_expiration_ms: config.producer_id_expiration_ms,
-            retention_check_interval_ms: 300_000,
-            recovery_threads: 1,
-            now_ms: Clock.now_ms(),
-            io: Some(Io::plain()),
-        })
-        .unwrap();
+        let options = LogManagerOptions { io: Some(Io::plain()), ..config.log_options(Clock.now_ms()) };
+        let logs = LogManager::open(options).unwrap();
         let partitions = Arc::new(Partitions::new(logs.clone(), Clock));
         let endpoints = vec![("PLAINTEXT".to_owned(), "localhost".to_owned(), 9092)];
         let metadata = Metadata::open(config.clone(), logs.clone(), partitions.clone(), Clock, endpoints);

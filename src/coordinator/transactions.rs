@@ -147,9 +147,7 @@ impl TransactionCoordinator {
 
     async fn call_at<T>(&self, index: i32, handle: impl FnOnce(&mut Turn<'_>) -> T) -> Result<T, ErrorCode> {
         let step = |machine: &mut Machine, world: &World, now_ms| turn(machine, world, now_ms, handle);
-        let (answer, written) = self.shared.turn(index, step)?;
-        written.done().await?;
-        Ok(answer)
+        self.shared.call(index, step).await
     }
 
     /// Whether a producer may write to partitions in its transaction (KIP-890): clients of `transaction.version` 2 begin it

@@ -26,16 +26,10 @@ impl Node {
     async fn start_with(dir: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Node> {
         let config = Arc::new(Config::for_tests(dir, &[&[("node.id", "1")], settings].concat()));
         let logs = LogManager::open(LogManagerOptions {
-            dirs: config.log_dirs.clone(),
-            node_id: config.node_id,
-            cluster_id: None,
-            defaults: config.log_config(&BTreeMap::new()),
-            tail_bytes: 64 << 20,
             producer_id_expiration_ms: 1000,
-            recovery_threads: 2,
             retention_check_interval_ms: 1000,
-            now_ms: 0,
             io: Some(Io::plain()),
+            ..config.log_options(0)
         })?;
         let partitions = Arc::new(Partitions::new(logs.clone(), Clock));
         let endpoints = vec![("PLAINTEXT".to_owned(), "localhost".to_owned(), 9092)];

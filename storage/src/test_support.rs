@@ -1,9 +1,13 @@
-//! Records that own their bytes, for tests: made by chance, put into batches, read back.
+//! For tests: records that own their bytes, made by chance, put into batches, read back; and what opens logs.
+
+use std::path::Path;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::batch::{self, BatchBuilder, BatchHeader, Compression};
+use crate::io::Io;
+use crate::log::{LogConfig, LogManagerOptions};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnedRecord {
@@ -22,6 +26,22 @@ impl OwnedRecord {
     pub fn add_to(&self, builder: &mut BatchBuilder) {
         let headers: Vec<_> = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
         builder.record(self.timestamp, self.key.as_deref(), self.value.as_deref(), &headers);
+    }
+}
+
+/// Logs in `dir` without a ring, at time 0; producers stay for ever.
+pub(crate) fn log_options(dir: &Path, defaults: &LogConfig) -> LogManagerOptions {
+    LogManagerOptions {
+        dirs: vec![dir.to_path_buf()],
+        node_id: 1,
+        cluster_id: None,
+        defaults: defaults.clone(),
+        tail_bytes: 1 << 20,
+        producer_id_expiration_ms: i64::MAX,
+        recovery_threads: 2,
+        retention_check_interval_ms: 1_000,
+        now_ms: 0,
+        io: Some(Io::plain()),
     }
 }
 

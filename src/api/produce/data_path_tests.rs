@@ -3,7 +3,6 @@
 #[path = "admission_tests.rs"]
 mod admission;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -51,19 +50,8 @@ fn with_broker<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let config = Arc::new(Config::for_tests(dir.path(), &[]));
-        let logs = LogManager::open(LogManagerOptions {
-            dirs: config.log_dirs.clone(),
-            node_id: config.node_id,
-            cluster_id: None,
-            defaults: config.log_config(&BTreeMap::new()),
-            tail_bytes: 64 << 20,
-            producer_id_expiration_ms: config.producer_id_expiration_ms,
-            recovery_threads: 2,
-            retention_check_interval_ms: 300_000,
-            now_ms: Clock.now_ms(),
-            io: Some(Io::plain()),
-        })
-        .unwrap();
+        let options = LogManagerOptions { io: Some(Io::plain()), ..config.log_options(Clock.now_ms()) };
+        let logs = LogManager::open(options).unwrap();
         let partitions = Arc::new(Partitions::new(logs.clone(), Clock));
         let endpoints = vec![("PLAINTEXT".to_owned(), "localhost".to_owned(), 9092)];
         let metadata = Metadata::open(config.clone(), logs, partitions.clone(), Clock, endpoints).await.unwrap();

@@ -14,7 +14,7 @@ use super::{CleanError, Cleaned, OffsetMap, clean, clean_dirtiest, swap};
 use crate::batch::{self, BatchBuilder, BatchHeader, Compression};
 use crate::io::Io;
 use crate::log::{Log, LogConfig, LogManager, LogManagerOptions, LogSlice};
-use crate::test_support::{OwnedRecord, any_codec, any_record, read_owned};
+use crate::test_support::{OwnedRecord, any_codec, any_record, log_options, read_owned};
 use crate::txn_index::{self, AbortedTransaction};
 use crate::validate::ValidBatch;
 
@@ -39,16 +39,10 @@ fn compacted(segment_bytes: u32) -> LogConfig {
 
 fn open(dir: &Path, config: &LogConfig) -> Arc<LogManager> {
     let options = LogManagerOptions {
-        dirs: vec![dir.to_path_buf()],
-        node_id: 1,
-        cluster_id: None,
-        defaults: config.clone(),
         tail_bytes: 16 << 20,
         producer_id_expiration_ms: DAY_MS,
-        recovery_threads: 2,
-        retention_check_interval_ms: 1000,
         now_ms: NOW_MS,
-        io: Some(Io::plain()),
+        ..log_options(dir, config)
     };
     LogManager::open(options).unwrap()
 }
@@ -149,15 +143,7 @@ impl Fixture {
         let end = self.log.high_watermark();
         while offset < end {
             let read = block_on(self.log.read(offset, i64::MAX, 1 << 20, true)).unwrap().unwrap();
-            let mut bytes = Vec::new();
-            for slice in read.slices {
-                match slice {
-                    LogSlice::Memory(memory) => bytes.extend_from_slice(&memory),
-                    LogSlice::File(slice) => {
-                        bytes.extend_from_slice(&slice.file.read_blocking(slice.pos, slice.len).unwrap())
-                    }
-                }
-            }
+            let bytes = block_on(read.into_bytes()).unwrap();
             if bytes.is_empty() {
                 break;
             }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Log, LogConfig, LogManager, LogManagerOptions};
+use super::{Log, LogConfig, LogManager};
 use crate::batch::{BatchBuilder, BatchHeader, Compression, TransactionMarker};
-use crate::io::Io;
+use crate::test_support::log_options;
 use crate::txn_index::AbortedTransaction;
 use crate::validate::ValidBatch;
 
@@ -22,18 +22,7 @@ fn run(test: impl Future<Output = ()>) {
 
 fn open(dir: &Path) -> (Arc<LogManager>, Arc<Log>) {
     let config = LogConfig { segment_bytes: 2_000, index_interval_bytes: 200, ..LogConfig::default() };
-    let options = LogManagerOptions {
-        dirs: vec![dir.to_path_buf()],
-        node_id: 1,
-        cluster_id: None,
-        defaults: config.clone(),
-        tail_bytes: 1 << 20,
-        producer_id_expiration_ms: i64::MAX,
-        recovery_threads: 2,
-        retention_check_interval_ms: 1_000,
-        now_ms: 0,
-        io: Some(Io::plain()),
-    };
+    let options = log_options(dir, &config);
     let logs = LogManager::open(options).unwrap();
     let log = logs.create("t", 0, None, config, 0).unwrap();
     (logs, log)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::batch::{self, BatchBuilder, BatchHeader, Compression, TransactionMarker};
-use crate::log::{Log, LogConfig, LogManager, LogManagerOptions};
+use crate::log::{Log, LogConfig, LogManager};
+use crate::test_support::log_options;
 use crate::validate::ValidBatch;
 
 fn complaints(dir: &Path) -> Vec<Complaint> {
@@ -27,18 +28,7 @@ fn append(log: &Arc<Log>, n: i32, sequence: i32, records: i32) {
 /// A log of several segments with all kinds of files, stopped cleanly or not at all.
 fn write(dir: &Path, clean: bool) {
     let config = LogConfig { segment_bytes: 2_000, index_interval_bytes: 300, ..LogConfig::default() };
-    let options = LogManagerOptions {
-        dirs: vec![dir.to_path_buf()],
-        node_id: 1,
-        cluster_id: None,
-        defaults: config.clone(),
-        tail_bytes: 1 << 20,
-        producer_id_expiration_ms: i64::MAX,
-        retention_check_interval_ms: 1_000,
-        recovery_threads: 2,
-        now_ms: 0,
-        io: Some(Io::plain()),
-    };
+    let options = log_options(dir, &config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let logs = LogManager::open(options).unwrap();
