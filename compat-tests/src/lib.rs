@@ -9,5 +9,7 @@ pub mod broker;
 pub mod clients;
 pub mod connection;
 pub mod dump;
+pub mod ledger;
 pub mod librdkafka;
 pub mod records;
+pub mod transactional;
