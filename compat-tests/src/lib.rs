@@ -11,5 +11,6 @@ pub mod connection;
 pub mod dump;
 pub mod ledger;
 pub mod librdkafka;
+pub mod printed;
 pub mod records;
 pub mod transactional;

@@ -140,6 +140,7 @@ pub struct TransactionalProducer {
     sequences: BTreeMap<i32, i32>,
     /// Since the transaction began.
     added: BTreeSet<i32>,
+    /// In this transaction.
     offsets_added: bool,
 }
 
@@ -179,6 +180,11 @@ impl TransactionalProducer {
         if self.generation == Generation::First {
             self.add_partitions(topic, batches.keys().copied().collect())?;
         }
+        self.write(topic, batches)
+    }
+
+    /// The same without having asked, as a first generation should not: the coordinator never hears of it.
+    pub fn write(&mut self, topic: &str, batches: &BTreeMap<i32, Vec<String>>) -> Answer<()> {
         let data = batches.iter().map(|(partition, values)| {
             let batch = Batch {
                 attributes: IS_TRANSACTIONAL,
@@ -230,13 +236,11 @@ impl TransactionalProducer {
 
     /// The group goes on at `offset` if the transaction is committed.
     pub fn send_offset(&mut self, group: &str, topic: &str, partition: i32, offset: i64) -> Answer<()> {
-        if self.generation == Generation::First && !self.offsets_added {
-            let request = AddOffsetsToTxnRequest::default()
-                .with_transactional_id(self.transactional_id())
-                .with_producer_id(self.producer_id.into())
-                .with_producer_epoch(self.epoch)
-                .with_group_id(text(group).into());
-            self.remote.call(&request, 3, |response| vec![response.error_code])?;
+        if !self.offsets_added {
+            self.remote.find_coordinator(group, GROUP_KEY)?;
+            if self.generation == Generation::First {
+                self.add_offsets(group)?;
+            }
             self.offsets_added = true;
         }
         let partition = TxnOffsetCommitRequestPartition::default()
@@ -257,6 +261,15 @@ impl TransactionalProducer {
             partitions.map(|partition| partition.error_code).collect()
         })?;
         Ok(())
+    }
+
+    fn add_offsets(&mut self, group: &str) -> Answer<()> {
+        let request = AddOffsetsToTxnRequest::default()
+            .with_transactional_id(self.transactional_id())
+            .with_producer_id(self.producer_id.into())
+            .with_producer_epoch(self.epoch)
+            .with_group_id(text(group).into());
+        self.remote.call(&request, 3, |response| vec![response.error_code]).map(drop)
     }
 
     pub fn end(&mut self, commit: bool) -> Answer<()> {
