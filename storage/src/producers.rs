@@ -81,9 +81,8 @@ struct Producer {
     seen_ms: i64,
     /// Of the transaction that is open, or -1.
     transaction_first_offset: i64,
-    /// The first `kept` are in use, oldest first.
-    batches: [Batch; KEPT],
-    kept: u8,
+    /// At most `KEPT`, oldest first. Room is made for one at a time: most producers of very many write only once or twice.
+    batches: Vec<Batch>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,8 +107,7 @@ impl Producer {
             last_timestamp: NO_TIMESTAMP,
             seen_ms: 0,
             transaction_first_offset: NO_OFFSET,
-            batches: [Batch::default(); KEPT],
-            kept: 0,
+            batches: Vec::new(),
         }
     }
 
@@ -124,17 +122,13 @@ impl Producer {
         }
     }
 
-    fn batches(&self) -> &[Batch] {
-        &self.batches[..usize::from(self.kept)]
-    }
-
     fn push(&mut self, batch: Batch) {
-        if usize::from(self.kept) == KEPT {
-            self.batches.rotate_left(1);
+        if self.batches.len() == KEPT {
+            self.batches.remove(0);
         } else {
-            self.kept += 1;
+            self.batches.reserve_exact(1);
         }
-        self.batches[usize::from(self.kept) - 1] = batch;
+        self.batches.push(batch);
     }
 
     fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<(), SequenceError> {
@@ -152,7 +146,7 @@ impl Producer {
             return if anew { Ok(SequenceCheck::New) } else { out_of_order(NO_SEQUENCE) };
         }
         let same = |batch: &&Batch| batch.first_sequence() == first && batch.last_sequence == last;
-        if let Some(batch) = self.batches().iter().find(same) {
+        if let Some(batch) = self.batches.iter().find(same) {
             return Ok(SequenceCheck::Duplicate {
                 base_offset: batch.last_offset - i64::from(batch.offset_delta),
                 last_offset: batch.last_offset,
@@ -169,13 +163,13 @@ impl Producer {
     }
 
     fn last_sequence(&self) -> i32 {
-        self.batches().last().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
+        self.batches.last().map_or(NO_SEQUENCE, |batch| batch.last_sequence)
     }
 
     /// Whether all of a batch that ends with `last_sequence` came before the oldest kept batch. Sequences wrap, so
     /// "before" is the nearer half of the circle.
     fn is_older_than_kept(&self, last_sequence: i32) -> bool {
-        self.batches().first().is_some_and(|oldest| {
+        self.batches.first().is_some_and(|oldest| {
             let ahead = oldest.first_sequence().wrapping_sub(last_sequence) & i32::MAX;
             ahead > 0 && ahead < 1 << 30
         })
@@ -261,7 +255,7 @@ impl Producers {
         let producer = self.by_id.entry(header.producer_id).or_insert_with(|| Box::new(Producer::new(epoch)));
         if producer.epoch != epoch {
             producer.epoch = epoch;
-            producer.kept = 0;
+            producer.batches.clear();
         }
         producer.last_timestamp = header.max_timestamp;
         producer.seen_ms = now_ms;
@@ -304,7 +298,7 @@ impl Producers {
     /// For compaction.
     pub fn last_batches(&self) -> LastBatches {
         let last = |producer: &Producer| LastBatch {
-            offset: producer.batches().last().map(|batch| batch.last_offset),
+            offset: producer.batches.last().map(|batch| batch.last_offset),
             epoch: producer.epoch,
         };
         self.by_id.iter().map(|(id, producer)| (*id, last(producer))).collect()
@@ -355,7 +349,7 @@ mod snapshot {
     pub const ENTRY_BYTES: usize = 46;
 
     pub fn put(bytes: &mut Vec<u8>, id: i64, producer: &Producer) {
-        let last = producer.batches().last();
+        let last = producer.batches.last();
         bytes.extend_from_slice(&id.to_be_bytes());
         bytes.extend_from_slice(&producer.epoch.to_be_bytes());
         bytes.extend_from_slice(&producer.last_sequence().to_be_bytes());

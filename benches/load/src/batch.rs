@@ -1,4 +1,4 @@
-//! Record batches (magic 2) as a producer would send them: no compression, no producer id, payload that won't compress.
+//! Record batches (magic 2) as a producer would send them: no compression, payload that won't compress.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -59,6 +59,17 @@ fn encode_with(
     bytes.extend(crc32c::crc32c(&checked).to_be_bytes());
     bytes.extend(checked);
     Batch { bytes, records: count as usize }
+}
+
+/// Makes an encoded batch the first of the producer.
+pub fn set_producer(batch: &mut [u8], id: i64, epoch: i16, is_transactional: bool) {
+    let attributes: i16 = if is_transactional { 0x10 } else { 0 };
+    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+    batch[43..51].copy_from_slice(&id.to_be_bytes());
+    batch[51..53].copy_from_slice(&epoch.to_be_bytes());
+    batch[53..57].copy_from_slice(&0i32.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn push_record(out: &mut Vec<u8>, offset_delta: i32, key: Option<&str>, value_bytes: usize, random: &mut Random) {

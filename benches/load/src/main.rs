@@ -16,6 +16,7 @@ mod metrics;
 mod partitions;
 mod report;
 mod side_by_side;
+mod transactions;
 mod wire;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -60,6 +61,10 @@ enum Command {
     Compaction(compaction::Options),
     /// Measure starts and idleness of Ottla and of Apache Kafka with many partitions.
     Partitions(partitions::Options),
+    /// Measure transactions on Ottla and on Apache Kafka.
+    Transactions(transactions::Options),
+    /// Measure what Ottla and Apache Kafka need to remember producers that do nothing any more.
+    ProducerIds(transactions::IdOptions),
     /// Measure Ottla and Apache Kafka in the same run.
     SideBySide(side_by_side::Options),
 }
@@ -135,6 +140,8 @@ fn main() -> Result<()> {
         Command::Groups(options) => groups::run(&options)?,
         Command::Compaction(options) => compaction::run(&options)?,
         Command::Partitions(options) => partitions::run(&options)?,
+        Command::Transactions(options) => transactions::run(&options)?,
+        Command::ProducerIds(options) => transactions::run_ids(&options)?,
         Command::SideBySide(options) => side_by_side::run(&options)?,
     }
     Ok(())

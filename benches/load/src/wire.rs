@@ -4,6 +4,7 @@
 //! before the flexible encoding. A Produce frame is encoded once and sent many times: only its correlation id changes.
 
 pub mod groups;
+pub mod transactions;
 
 use anyhow::{Result, bail, ensure};
 
