@@ -298,6 +298,8 @@ pub(crate) struct Recovered {
     /// They differ from what their file says.
     pub epochs_changed: bool,
     pub scanned_bytes: u64,
+    /// Bytes of the active segment's file, where space is reserved behind the log's end.
+    pub allocated: u64,
     /// The files are not what a clean stop leaves.
     pub changed: bool,
 }
@@ -330,7 +332,7 @@ impl Log {
         let end = Position { segment: active.base_offset, byte: active.size };
         let state = State {
             config: Arc::new(config),
-            allocated: active.size,
+            allocated: found.allocated.max(active.size),
             segments: found.segments,
             log_start_offset: found.log_start_offset,
             next_offset: found.next_offset,
