@@ -63,6 +63,11 @@ impl Handle {
         call!(self, file => file.sync_data(), file.sync_data())
     }
 
+    /// What a write with O_DSYNC promises: these bytes are on the disk, and whatever it takes to find them.
+    pub fn sync_range(&self, pos: u64, len: u64) -> io::Result<()> {
+        call!(self, file => file.sync_data(), file.sync_range(pos, len))
+    }
+
     pub fn is_cached(&self, pos: u64) -> bool {
         match self {
             Handle::System(file) => plain::is_cached(file, pos),

@@ -253,6 +253,8 @@ pub(crate) struct State {
     write_from: Position,
     /// Space reserved in the segment that is written.
     allocated: u64,
+    /// Something was written since the last sync that was not made durable by itself.
+    unsynced: bool,
     writer_runs: bool,
     /// It is in the list of logs that hold chunks.
     listed: bool,
@@ -333,6 +335,7 @@ impl Log {
         let state = State {
             config: Arc::new(config),
             allocated: found.allocated.max(active.size),
+            unsynced: false,
             segments: found.segments,
             log_start_offset: found.log_start_offset,
             next_offset: found.next_offset,
