@@ -492,7 +492,8 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
         let recovered = recovery::recover(io, &path, &options.defaults, known)?;
         let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
         unsynced.fetch_or(recovered.changed, Ordering::Relaxed);
-        let scanned_bytes = scanned_bytes.fetch_add(recovered.scanned_bytes, Ordering::Relaxed) + recovered.scanned_bytes;
+        let scanned_bytes =
+            scanned_bytes.fetch_add(recovered.scanned_bytes, Ordering::Relaxed) + recovered.scanned_bytes;
         let step = |done| done * PROGRESS_LINES / found.len();
         if !clean && step(so_far) > step(so_far - 1) {
             tracing::info!(dir = %dir.display(), scanned_bytes, "recovered {so_far} of {} logs", found.len());

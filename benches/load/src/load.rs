@@ -3,8 +3,8 @@
 //! One blocking thread a connection. All frames are encoded and all connections open before the clock starts.
 
 use std::net::SocketAddr;
-use std::sync::{Barrier, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -128,7 +128,8 @@ fn main() -> Result<()> {
             println!("{}", load::tail(&options.topic.new_topic()?, options.load())?.summary());
         }
         Command::Latency { topic, record_bytes, records } => {
-            let (latencies, _) = load::latency(&Target { connections: 1, ..topic.new_topic()? }, record_bytes, records)?;
+            let (latencies, _) =
+                load::latency(&Target { connections: 1, ..topic.new_topic()? }, record_bytes, records)?;
             for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
                 println!("{name} {:?}", percentile(&latencies, share));
             }

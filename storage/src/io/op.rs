@@ -30,11 +30,7 @@ enum Data {
         durable: bool,
     },
     /// `wanted` bytes from `skip` on are the caller's; the rest was read to reach whole blocks.
-    Read {
-        buffer: Buffer,
-        skip: usize,
-        wanted: usize,
-    },
+    Read { buffer: Buffer, skip: usize, wanted: usize },
 }
 
 impl Op {
