@@ -29,6 +29,8 @@ const COMMIT: i16 = 1;
 pub(super) struct Groups {
     machine: Machine,
     parked: Parked,
+    /// Each record's bytes, one after the other.
+    encoded: Vec<u8>,
 }
 
 pub(super) struct World {
@@ -108,7 +110,7 @@ impl Driven for Groups {
         }
         let producer_id = header.is_transactional().then_some(header.producer_id);
         let decoded = Record::decode(key, record.value)?;
-        self.machine.apply(&decoded, Position { offset: record.offset, producer_id });
+        self.machine.apply(decoded, Position { offset: record.offset, producer_id });
         Ok(())
     }
 
@@ -130,8 +132,8 @@ impl Driven for Groups {
                 return Ok(());
             }
         };
-        for record in &effects.records {
-            let offset = outbox.record(record.encode(), producer)?;
+        for record in effects.records {
+            let offset = outbox.record(record.encode(&mut self.encoded), producer)?;
             self.machine.apply(record, Position { offset, producer_id: producer.map(|producer| producer.id) });
         }
         for (token, response) in effects.joins {
