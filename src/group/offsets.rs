@@ -188,7 +188,7 @@ impl Turn<'_> {
         let group = Name::from(committer.group);
         let expire_timestamp_ms = (request.retention_time_ms != -1).then(|| self.now_ms + request.retention_time_ms);
         let mut topics = Vec::with_capacity(request.topics.len());
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity(request.topics.iter().map(|topic| topic.partitions.len()).sum());
         for topic in &request.topics {
             let name = Name::from(topic.name.as_str());
             let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -212,7 +212,7 @@ impl Turn<'_> {
             let response = OffsetCommitResponseTopic::default().with_name(topic.name.clone());
             topics.push(response.with_topic_id(topic.topic_id).with_partitions(partitions));
         }
-        self.out.records.extend(records);
+        self.out.records.append(&mut records);
         Ok(topics)
     }
 

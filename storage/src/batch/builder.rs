@@ -9,6 +9,9 @@ use super::{
 };
 use crate::compression;
 
+/// What most fit into.
+const SMALL_BATCH_BYTES: usize = 1024;
+
 /// Builds one batch (for internal records, tests and rewrites). `records`: (timestamp, key, value, headers as
 /// (name, value) pairs). All headers' names may repeat.
 #[derive(Clone, Debug)]
@@ -36,7 +39,9 @@ impl BatchBuilder {
             base_sequence: NO_SEQUENCE,
             record_count: 0,
         };
-        BatchBuilder { header, codec: compression, plain: vec![0; HEADER_BYTES] }
+        let mut plain = Vec::with_capacity(SMALL_BATCH_BYTES);
+        plain.resize(HEADER_BYTES, 0);
+        BatchBuilder { header, codec: compression, plain }
     }
 
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
