@@ -13,6 +13,7 @@ mod transactions;
 mod view;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,14 +177,17 @@ impl<M: Driven> Shared<M> {
         self.partition(index)?.turn(self, step)
     }
 
-    /// The same; the answer comes when all it rests on is written.
-    async fn call<T>(
+    /// The same, at once; the answer comes when all it rests on is written.
+    fn call<T, S: FnOnce(&mut M, &M::World, i64) -> (T, M::Effects)>(
         self: &Arc<Self>,
         index: i32,
-        step: impl FnOnce(&mut M, &M::World, i64) -> (T, M::Effects),
-    ) -> Result<T, ErrorCode> {
-        let (answer, written) = self.turn(index, step)?;
-        written.done().await?;
-        Ok(answer)
+        step: S,
+    ) -> impl Future<Output = Result<T, ErrorCode>> + use<M, T, S> {
+        let turned = self.turn(index, step);
+        async {
+            let (answer, written) = turned?;
+            written.done().await?;
+            Ok(answer)
+        }
     }
 }

@@ -187,8 +187,9 @@ impl Turn<'_> {
         let permit = self.permit_commit(&committer, api_version)?;
         let group = Name::from(committer.group);
         let expire_timestamp_ms = (request.retention_time_ms != -1).then(|| self.now_ms + request.retention_time_ms);
+        let before = self.out.records.len();
         let mut topics = Vec::with_capacity(request.topics.len());
-        let mut records = Vec::with_capacity(request.topics.iter().map(|topic| topic.partitions.len()).sum());
+        self.out.records.reserve_exact(request.topics.iter().map(|topic| topic.partitions.len()).sum());
         for topic in &request.topics {
             let name = Name::from(topic.name.as_str());
             let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -199,20 +200,23 @@ impl Turn<'_> {
                     partitions.push(response.with_error_code(ErrorCode::OffsetMetadataTooLarge.code()));
                     continue;
                 }
-                self.check_permit(&permit, committer.group, topic.topic_id, index)?;
+                if let Err(error) = self.check_permit(&permit, committer.group, topic.topic_id, index) {
+                    // All of it, or nothing.
+                    self.out.records.truncate(before);
+                    return Err(error);
+                }
                 let mut value = CommittedOffset { expire_timestamp_ms, ..self.committed_offset(partition) };
                 // The record's only version with an expiry is older than ids.
                 if expire_timestamp_ms.is_none() {
                     value.topic_id = topic.topic_id;
                 }
                 let (group, topic, value) = (group.clone(), name.clone(), Some(value));
-                records.push(Record::Offset { group, topic, partition: index, value });
+                self.out.records.push(Record::Offset { group, topic, partition: index, value });
                 partitions.push(response);
             }
             let response = OffsetCommitResponseTopic::default().with_name(topic.name.clone());
             topics.push(response.with_topic_id(topic.topic_id).with_partitions(partitions));
         }
-        self.out.records.append(&mut records);
         Ok(topics)
     }
 
