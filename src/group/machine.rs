@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::classic::ClassicGroup;
-use super::consumer::Watch;
 use super::consumer::group::{ConsumerGroup, GroupState};
+use super::consumer::{TopicHashes, Watch};
 use super::hard::{Group, Hard, Position};
 use super::records::{Name, Record};
 use super::timers::{Timer, Timers};
@@ -21,6 +21,7 @@ pub struct Soft {
     /// Classic groups with members or pending ones; the others are as their record says.
     pub(super) classic: HashMap<Name, ClassicGroup>,
     pub(super) consumer: HashMap<Name, Watch>,
+    pub(super) topic_hashes: TopicHashes,
     pub(super) timers: Timers,
 }
 

@@ -211,8 +211,13 @@ impl ConsumerGroup {
 
     /// All that a member subscribes to, as far as its regular expression is resolved.
     pub fn topics_of<'a>(&'a self, metadata: &'a MemberMetadata) -> BTreeSet<&'a Name> {
+        self.topics_with_duplicates_of(metadata).collect()
+    }
+
+    /// The same for who does not mind to see a topic twice, unsorted.
+    pub fn topics_with_duplicates_of<'a>(&'a self, metadata: &'a MemberMetadata) -> impl Iterator<Item = &'a Name> {
         let by_regex = self.regexes.get(&metadata.regex).into_iter().flat_map(|regex| &regex.topics);
-        metadata.topics.iter().chain(by_regex).collect()
+        metadata.topics.iter().chain(by_regex)
     }
 
     /// What removes the group from the log.

@@ -11,6 +11,7 @@ mod migrate;
 mod reconcile;
 mod subscription;
 
+pub use subscription::TopicHashes;
 #[cfg(test)]
 pub(super) use subscription::topic_hash;
 

@@ -1,7 +1,7 @@
 //! What a group subscribes to: names, regular expressions resolved on the server, and the hash by which a change of the
 //! topics is noticed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hasher;
 
 use regex::{Regex, RegexBuilder};
@@ -106,7 +106,7 @@ impl Turn<'_> {
             self.out.records.push(record);
         }
         self.soft.consumer.entry(id.clone()).or_default().resolved = Some((self.now_ms, self.cluster.version()));
-        let hash = metadata_hash(self.cluster, &resolved, resolved.members.values());
+        let hash = metadata_hash(self.cluster, &mut self.soft.topic_hashes, &resolved, resolved.members.values());
         if bump || hash != group.metadata_hash {
             self.bump_epoch(id, group, hash);
         }
@@ -127,7 +127,7 @@ impl Turn<'_> {
         if !bump && checked.is_some_and(|(at, epoch)| at == version && epoch <= group.epoch) {
             return group.epoch;
         }
-        let hash = metadata_hash(self.cluster, group, with_updated(group, updated));
+        let hash = metadata_hash(self.cluster, &mut self.soft.topic_hashes, group, with_updated(group, updated));
         let epoch = match bump || hash != group.metadata_hash {
             true => self.bump_epoch(id, group, hash),
             false => group.epoch,
@@ -145,7 +145,7 @@ impl Turn<'_> {
         let unused = group.regexes.keys().filter(|regex| !left().any(|member| member.metadata.regex == **regex));
         let tombstone = |regex: &Name| Record::Regex { group: id.clone(), regex: regex.clone(), value: None };
         self.out.records.extend(unused.map(tombstone));
-        let hash = metadata_hash(self.cluster, group, left());
+        let hash = metadata_hash(self.cluster, &mut self.soft.topic_hashes, group, left());
         self.bump_epoch(id, group, hash);
     }
 }
@@ -162,19 +162,43 @@ fn invalid_regex(regex: &str, error: &regex::Error) -> ApiError {
     ApiError::new(ErrorCode::InvalidRegularExpression, message)
 }
 
+/// The hashes of topics that groups subscribe to, as of one version of the metadata: each is that of all partitions and
+/// their racks, and is asked for with every member that joins.
+#[derive(Debug, Default)]
+pub struct TopicHashes {
+    version: i64,
+    by_name: HashMap<Name, i64>,
+}
+
+impl TopicHashes {
+    /// None: there is no such topic.
+    fn of(&mut self, cluster: &dyn Cluster, name: &Name) -> Option<i64> {
+        if self.version != cluster.version() {
+            *self = TopicHashes { version: cluster.version(), ..TopicHashes::default() };
+        }
+        if let Some(hash) = self.by_name.get(name) {
+            return Some(*hash);
+        }
+        let hash = topic_hash(cluster, &cluster.topic(name)?);
+        self.by_name.insert(name.clone(), hash);
+        Some(hash)
+    }
+}
+
 /// Kafka's hash of the topics that the members subscribe to: ids, names, partitions and their racks.
 pub(super) fn metadata_hash<'a>(
     cluster: &dyn Cluster,
+    known: &mut TopicHashes,
     group: &'a ConsumerGroup,
     members: impl Iterator<Item = &'a Member>,
 ) -> i64 {
     let mut hashes = BTreeMap::new();
     for member in members {
-        for name in group.topics_of(&member.metadata) {
+        for name in group.topics_with_duplicates_of(&member.metadata) {
             if !hashes.contains_key(name)
-                && let Some(topic) = cluster.topic(name)
+                && let Some(hash) = known.of(cluster, name)
             {
-                hashes.insert(name, topic_hash(cluster, &topic));
+                hashes.insert(name, hash);
             }
         }
     }
