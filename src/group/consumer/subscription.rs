@@ -11,7 +11,7 @@ use super::group::{ConsumerGroup, Member};
 use super::with_updated;
 use crate::error::{ApiError, ErrorCode};
 use crate::group::machine::Turn;
-use crate::group::records::{GroupEpoch, Name, Record, ResolvedRegex};
+use crate::group::records::{GroupEpoch, MemberMetadata, Name, Record, ResolvedRegex};
 use crate::group::timers::Timer;
 use crate::group::{Cluster, Result, Topic};
 
@@ -57,14 +57,15 @@ impl Turn<'_> {
             }
             is_resolved = new.regex.is_empty() || group.regexes.contains_key(&new.regex);
         }
-        self.resolve_soon(id, group, updated);
+        self.resolve_soon(id, group, old, new);
         Ok(SubscriptionChange { topics_changed, is_resolved, changed: topics_changed || regex_changed })
     }
 
     /// Resolving is a turn of its own, after this one.
-    fn resolve_soon(&mut self, id: &Name, group: &ConsumerGroup, updated: &Member) {
-        let regexes = with_updated(group, updated).map(|member| &member.metadata.regex);
-        let mut regexes = regexes.filter(|regex| !regex.is_empty()).peekable();
+    fn resolve_soon(&mut self, id: &Name, group: &ConsumerGroup, old: &MemberMetadata, new: &MemberMetadata) {
+        let given_up = |regex: &Name| *regex == old.regex && old.regex != new.regex && group.subscribers(regex) == 1;
+        let of_others = group.subscribed_regexes().filter(|regex| !given_up(regex));
+        let mut regexes = of_others.chain(Some(&new.regex).filter(|regex| !regex.is_empty())).peekable();
         if regexes.peek().is_none() {
             return;
         }
@@ -85,11 +86,8 @@ impl Turn<'_> {
 
     pub(in crate::group) fn resolve_regexes(&mut self, id: &Name) {
         let Some(group) = self.hard.consumer(id) else { return };
-        let regexes: BTreeSet<&Name> = group.members.values().map(|member| &member.metadata.regex).collect();
-        let compiled = regexes.into_iter().filter_map(|regex| {
-            let compiled = compile(regex).ok().filter(|_| !regex.is_empty());
-            compiled.map(|compiled| (regex, compiled))
-        });
+        let regexes = group.subscribed_regexes();
+        let compiled = regexes.filter_map(|regex| Some((regex, compile(regex).ok()?)));
         let names: Vec<Name> = self.cluster.topic_names();
         let mut resolved = group.clone();
         let mut bump = false;
