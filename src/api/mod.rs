@@ -27,6 +27,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
@@ -192,6 +193,7 @@ pub static TABLE: &[Api] = &[
     api(66, 0..=2, &schema::LIST_TRANSACTIONS, |c, b| Box::pin(list_transactions::handle(c, b))),
     api(68, 0..=1, &schema::CONSUMER_GROUP_HEARTBEAT, |c, b| Box::pin(consumer_group_heartbeat::handle(c, b))),
     api(69, 0..=1, &schema::CONSUMER_GROUP_DESCRIBE, |c, b| Box::pin(consumer_group_describe::handle(c, b))),
+    api(74, 0..=1, &schema::LIST_CONFIG_RESOURCES, |c, b| Box::pin(list_config_resources::handle(c, b))),
     api(75, 0..=0, &schema::DESCRIBE_TOPIC_PARTITIONS, |c, b| Box::pin(describe_topic_partitions::handle(c, b))),
 ];
 
