@@ -214,9 +214,18 @@ pub(super) fn read_varlong(mut byte: impl FnMut() -> Result<u8, BatchError>) -> 
     Ok((value >> 1) as i64 ^ -((value & 1) as i64))
 }
 
+fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63) as u64
+}
+
+/// How many bytes [`put_varlong`] appends.
+pub(crate) fn varlong_bytes(value: i64) -> usize {
+    zigzag(value).max(1).ilog2() as usize / 7 + 1
+}
+
 /// Appends `value` zigzag encoded.
 pub(crate) fn put_varlong(dst: &mut Vec<u8>, value: i64) {
-    let mut rest = (value << 1 ^ value >> 63) as u64;
+    let mut rest = zigzag(value);
     while rest >= 0x80 {
         dst.push(rest as u8 | 0x80);
         rest >>= 7;
