@@ -39,6 +39,20 @@ pub fn spawn_java(client: JavaClient, class: &str, arguments: &[&str]) -> Child 
     command.spawn().unwrap()
 }
 
+/// Starts the Java program `class` with Kafka Streams; it ends with its standard input.
+pub fn spawn_streams(class: &str, arguments: &[&str]) -> Child {
+    let source = java_dir().join("streams");
+    once_changed("streams", &[&source], || {
+        run(in_dir("mvn", &source, &["-q", "-B", "package"]));
+    });
+    let mut command = Command::new("java");
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp"]);
+    command.arg(format!("{0}/target/classes:{0}/target/lib/*", source.display()));
+    command.arg(format!("compat.{class}")).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
+    command.spawn().unwrap()
+}
+
 fn java_command(client: JavaClient, class: &str, arguments: &[&str]) -> Command {
     let java = java_dir();
     let jars = match client {

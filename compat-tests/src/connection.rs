@@ -1,6 +1,6 @@
 //! A bare connection: one request, one answer, at the version asked for.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -15,10 +15,14 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(bootstrap: &str) -> Connection {
-        let stream = TcpStream::connect(bootstrap).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Connection { stream, correlation_id: 0 }
+        Connection::try_open(bootstrap).unwrap()
+    }
+
+    pub fn try_open(bootstrap: &str) -> io::Result<Connection> {
+        let stream = TcpStream::connect(bootstrap)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, correlation_id: 0 })
     }
 
     /// Sends the request and waits for its answer.
@@ -27,7 +31,17 @@ impl Connection {
         self.receive::<R>(version).expect("an answer, not a closed connection")
     }
 
+    /// The same with a broker that may go away.
+    pub fn try_call<R: Request>(&mut self, request: &R, version: i16) -> io::Result<R::Response> {
+        self.try_send(request, version)?;
+        self.receive::<R>(version).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
     pub fn send<R: Request>(&mut self, request: &R, version: i16) {
+        self.try_send(request, version).unwrap();
+    }
+
+    fn try_send<R: Request>(&mut self, request: &R, version: i16) -> io::Result<()> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -39,7 +53,7 @@ impl Connection {
         request.encode(&mut frame, version).unwrap();
         let length = frame.len() as u32 - 4;
         frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&frame).unwrap();
+        self.stream.write_all(&frame)
     }
 
     /// The answer to the last request, or None when the broker closes the connection instead.
@@ -49,7 +63,7 @@ impl Connection {
             return None;
         }
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut frame).unwrap();
+        self.stream.read_exact(&mut frame).ok()?;
         let mut frame = Bytes::from(frame);
         let header_version = R::Response::header_version(version);
         let header = ResponseHeader::decode(&mut frame, header_version).unwrap();

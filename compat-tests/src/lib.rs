@@ -9,5 +9,8 @@ pub mod broker;
 pub mod clients;
 pub mod connection;
 pub mod dump;
+pub mod ledger;
 pub mod librdkafka;
+pub mod printed;
 pub mod records;
+pub mod transactional;

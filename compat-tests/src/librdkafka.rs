@@ -1,5 +1,6 @@
 //! librdkafka as a client: sends the known records, and checks that a topic holds exactly them.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -231,6 +232,29 @@ fn expect_at(consumer: &BaseConsumer, topic: &str, base_ms: i64, values: HeaderV
             records::check(&message, i, base_ms, offset, values);
         }
     }
+}
+
+/// The values that are read with read_committed: `count` of them, and for a little while what must not come.
+pub fn committed_values(bootstrap: &str, topic: &str, partitions: i32, count: usize) -> BTreeSet<String> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", "readers");
+    config.set("isolation.level", "read_committed").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&assignment).unwrap();
+    let (mut values, mut end) = (BTreeSet::new(), Instant::now() + PATIENCE / 2);
+    while Instant::now() < end {
+        let Some(message) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let value = String::from_utf8(message.unwrap().payload().unwrap().to_vec()).unwrap();
+        assert!(values.insert(value.clone()), "{value} came twice");
+        if values.len() == count {
+            end = Instant::now() + Duration::from_millis(300);
+        }
+    }
+    values
 }
 
 /// Two members share the topic, one leaves, the other takes over and reads to the end; all that was read is committed.

@@ -1,11 +1,9 @@
 //! What administrators see of groups: kafka-consumer-groups and the Admin client print the same with Ottla as with Apache
 //! Kafka 4.3.1, whose words are in the text files beside this one (`COMPAT_BROKER=kafka COMPAT_UPDATE=1` writes them anew).
 
-use std::fs;
-use std::path::Path;
-
 use compat_tests::broker::Broker;
 use compat_tests::clients::java_with_tools;
+use compat_tests::printed::compare;
 use compat_tests::records;
 
 #[test]
@@ -20,19 +18,4 @@ fn groups_have_settings_of_their_own() {
     let broker = Broker::start(&[]);
     let printed = java_with_tools("GroupConfigs", &[&broker.bootstrap()]);
     compare(&printed, "group_configs.txt");
-}
-
-/// Shows the first part that differs, from one command to the next.
-fn compare(printed: &str, file: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file);
-    if std::env::var_os("COMPAT_UPDATE").is_some() {
-        fs::write(&file, printed).unwrap();
-    }
-    let expected = &fs::read_to_string(&file).unwrap();
-    let parts = |text: &str| text.split("\n> ").map(str::to_owned).collect::<Vec<_>>();
-    let different = parts(printed).into_iter().zip(parts(expected)).find(|(printed, expected)| printed != expected);
-    if let Some((printed, expected)) = different {
-        panic!("printed:\n{printed}\n\nexpected:\n{expected}");
-    }
-    assert_eq!(printed.lines().count(), expected.lines().count(), "all there is:\n{printed}");
 }

@@ -1,16 +1,17 @@
 //! Transactions: commit, abort, fencing, timeouts, offsets in transactions, crashes; with clients of both protocols
 //! (kafka-clients 4.3.1 raises its epoch with every transaction, 2.8.2 does not).
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use compat_tests::broker::Broker;
-use compat_tests::clients::{JavaClient, go, java};
+use compat_tests::clients::{JavaClient, go, java, java_with_tools, python};
 use compat_tests::dump::dump_all;
 use compat_tests::librdkafka::{self, Acks};
+use compat_tests::printed::compare;
+use compat_tests::transactional::{Generation, TransactionalProducer};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -74,6 +75,38 @@ fn administrators_see_transactions_and_end_those_that_hang() {
     java(JavaClient::V4_3_1, "TransactionsAdmin", &[&broker.bootstrap()]);
 }
 
+/// One that has written to a partition that its coordinator does not know of hangs there.
+#[test]
+fn kafka_transactions_prints_what_it_prints_with_kafka() {
+    let broker = Broker::start(&[
+        ("num.partitions", "3"),
+        ("transaction.state.log.num.partitions", "1"),
+        ("transaction.partition.verification.enable", "false"),
+    ]);
+    let bootstrap = broker.bootstrap();
+    librdkafka::await_partitions(librdkafka::producer(&bootstrap, &[]).client(), "t", PARTITIONS as u64);
+    let begin = |id: &str, generation| TransactionalProducer::start(&bootstrap, generation, id, PATIENCE).unwrap();
+    let value = |partition| (partition, vec!["v".to_owned()]);
+    begin("hanging", Generation::First).write("t", &BTreeMap::from([value(1)])).unwrap();
+    let mut done = begin("done", Generation::First);
+    done.send("t", &BTreeMap::from([value(0), value(1)])).unwrap();
+    done.end(true).unwrap();
+    begin("open", Generation::Second).send("t", &BTreeMap::from([value(0), value(2)])).unwrap();
+    compare(&java_with_tools("TransactionTool", &[&bootstrap]), "transaction_tool.txt");
+}
+
+#[test]
+fn kafka_python() {
+    let broker = broker();
+    python("transactions.py", &["kafka-python", &broker.bootstrap(), "t"]);
+}
+
+#[test]
+fn confluent_kafka_python() {
+    let broker = broker();
+    python("transactions.py", &["confluent", &broker.bootstrap(), "t"]);
+}
+
 #[test]
 fn franz_go() {
     let broker = broker();
@@ -92,29 +125,6 @@ fn send(producer: &ThreadedProducer<Acks>, partition: i32, value: &str) {
     let mut record: BaseRecord<'_, Vec<u8>, Vec<u8>, Box<u64>> = BaseRecord::with_opaque_to("t", Box::new(0));
     record.payload = Some(&value);
     librdkafka::send(producer, record.partition(partition));
-}
-
-/// The values that are read with read_committed: `count` of them, and for a little while what must not come.
-fn committed_values(broker: &Broker, count: usize) -> BTreeSet<String> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker.bootstrap()).set("group.id", "readers");
-    config.set("isolation.level", "read_committed").set("enable.auto.commit", "false");
-    let consumer: BaseConsumer = config.create().unwrap();
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset("t", partition, Offset::Beginning).unwrap();
-    }
-    consumer.assign(&assignment).unwrap();
-    let (mut values, mut end) = (BTreeSet::new(), Instant::now() + PATIENCE);
-    while Instant::now() < end {
-        let Some(message) = consumer.poll(Duration::from_millis(50)) else { continue };
-        let value = String::from_utf8(message.unwrap().payload().unwrap().to_vec()).unwrap();
-        assert!(values.insert(value.clone()), "{value} came twice");
-        if values.len() == count {
-            end = Instant::now() + Duration::from_millis(300);
-        }
-    }
-    values
 }
 
 #[test]
@@ -141,7 +151,7 @@ fn librdkafka_commits_aborts_and_is_fenced() {
     next.commit_transaction(PATIENCE).unwrap();
     assert!(producer.commit_transaction(PATIENCE).is_err(), "the zombie was fenced");
     expected.insert("next".to_owned());
-    assert_eq!(committed_values(&broker, expected.len()), expected);
+    assert_eq!(librdkafka::committed_values(&broker.bootstrap(), "t", PARTITIONS, expected.len()), expected);
 }
 
 #[test]

@@ -28,6 +28,8 @@ enum Start {
         files: Arc<SegmentFiles>,
         floor: u64,
         limit: u64,
+        /// At or before the batch with `max_offset`, where that is in this file and not the end of what is written.
+        max_floor: Option<u64>,
         /// What lies before is read through the page cache.
         cached_below: u64,
         next_segment: Option<i64>,
@@ -81,7 +83,11 @@ impl Log {
             match start {
                 Start::Nothing => return Ok(Ok(LogRead::default())),
                 Start::Memory(read) => return Ok(Ok(read)),
-                Start::File { files, floor, limit, cached_below, next_segment } => {
+                Start::File { files, floor, mut limit, max_floor, cached_below, next_segment } => {
+                    if let Some(max_floor) = max_floor {
+                        let scan = Scan::new(files.reader()?, max_floor, limit).find(span.max_offset).await?;
+                        limit = scan.map_or(limit, |(at, _)| at);
+                    }
                     let end = (floor + span.max_bytes as u64).min(limit);
                     let file = if end <= cached_below { files.cached_reader()? } else { files.reader()? };
                     if let Some(read) = read_file(&files, file, floor, limit, span).await? {
@@ -180,17 +186,20 @@ impl State {
                 let (bytes, end) = ((end - at) as usize, Some(Position { segment: segment.base_offset, byte: end }));
                 return Ok(Start::Memory(LogRead { slices, bytes, end }));
             }
-            return Ok(self.start_in_file(i, floor, limit));
+            return self.start_in_file(i, floor, limit, span.max_offset);
         }
         let floor = u64::from(segment.position_floor(span.offset)?);
-        Ok(self.start_in_file(i, floor, limit))
+        self.start_in_file(i, floor, limit, span.max_offset)
     }
 
-    fn start_in_file(&self, i: usize, floor: u64, limit: u64) -> Start {
+    fn start_in_file(&self, i: usize, floor: u64, limit: u64, max_offset: i64) -> Result<Start> {
         let next_segment = self.segments.get(i + 1).map(|s| s.base_offset);
         let is_written = self.segments[i].base_offset >= self.written_end.segment;
         let cached_below = if is_written { limit.saturating_sub(READ_AHEAD_BYTES) } else { u64::MAX };
-        Start::File { files: self.segments[i].files.clone(), floor, limit, cached_below, next_segment }
+        let ends_here = max_offset < next_segment.unwrap_or(self.written_offset).min(self.written_offset);
+        let max_floor = if ends_here { Some(self.segments[i].position_floor(max_offset)?.into()) } else { None };
+        let files = self.segments[i].files.clone();
+        Ok(Start::File { files, floor, limit, max_floor, cached_below, next_segment })
     }
 
     /// In memory, from the batch at `position` on: the first that ends at or after `offset`, and its size.

@@ -63,6 +63,38 @@ fn what_is_stable_waits_for_the_marker_to_be_written() {
 }
 
 #[test]
+fn a_read_from_files_ends_where_what_is_stable_ends() {
+    // One segment without an index, and several with one; the open transaction begins in the last one or before.
+    for (before, after) in [(1, 1), (3, 30), (30, 3), (30, 30)] {
+        let dir = tempfile::tempdir().unwrap();
+        run(async {
+            let (logs, log) = open(dir.path());
+            for i in 0..before {
+                send(&log, 1, i);
+            }
+            let stable = send(&log, 2, 0);
+            for i in before..before + after {
+                send(&log, 3, i - before);
+            }
+            end(&log, 3, COMMIT).await;
+            end(&log, 1, COMMIT).await;
+            logs.close(0).await.unwrap();
+            drop((logs, log));
+            // Nothing is in memory now.
+            let (_logs, log) = open(dir.path());
+            assert_eq!(log.last_stable_offset(), stable);
+            let mut next = 0;
+            while next < stable {
+                let read = log.read(next, stable, 1 << 20, true).await.unwrap().unwrap();
+                let bytes = read.into_bytes().await.unwrap();
+                next = crate::batch::batches(&bytes).last().expect("more").unwrap().1.next_offset();
+            }
+            assert_eq!(next, stable);
+        });
+    }
+}
+
+#[test]
 fn a_reader_is_told_the_aborted_transactions_that_overlap_and_not_many_more() {
     let dir = tempfile::tempdir().unwrap();
     run(async {

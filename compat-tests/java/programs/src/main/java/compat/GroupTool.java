@@ -2,17 +2,10 @@ package compat;
 
 import static compat.Records.require;
 
-import java.io.ByteArrayOutputStream;
-import java.io.PrintStream;
-import java.lang.reflect.Method;
-import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.time.LocalDateTime;
 import java.time.ZoneOffset;
 import java.time.format.DateTimeFormatter;
-import java.util.ArrayList;
-import java.util.Arrays;
-import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -35,19 +28,14 @@ final class GroupTool {
     private static final long PATIENCE_MS = 60_000;
     private static final int RECORDS = 10;
 
-    private final PrintStream out = System.out;
     private final String bootstrap;
     private final long baseMs;
-    private final Method tool;
-    /** What is printed instead of names that are made up in each run. */
-    private final Map<String, String> names = new LinkedHashMap<>();
+    private final Tool tool;
 
     private GroupTool(String bootstrap, long baseMs) throws Exception {
         this.bootstrap = bootstrap;
         this.baseMs = baseMs;
-        tool = Class.forName("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand")
-                .getMethod("main", String[].class);
-        names.put(bootstrap, "BOOTSTRAP");
+        tool = new Tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", bootstrap);
     }
 
     public static void main(String[] args) throws Exception {
@@ -94,7 +82,7 @@ final class GroupTool {
             require(System.currentTimeMillis() < deadline, "assigned: " + consumer.assignment());
             consumer.poll(POLL);
         }
-        names.put(consumer.groupMetadata().memberId(), "MEMBER-OF-" + group);
+        tool.hide(consumer.groupMetadata().memberId(), "MEMBER-OF-" + group);
         return consumer;
     }
 
@@ -111,79 +99,49 @@ final class GroupTool {
     }
 
     private void look() throws Exception {
-        run("--list");
-        run("--list --state");
-        run("--list --type");
-        run("--list --state Stable --type classic");
+        tool.run("--list");
+        tool.run("--list --state");
+        tool.run("--list --type");
+        tool.run("--list --state Stable --type classic");
         for (String group : List.of("classic", "modern", "alone", "nobody")) {
-            run("--describe --group " + group);
-            run("--describe --group " + group + " --members");
-            run("--describe --group " + group + " --members --verbose");
-            run("--describe --group " + group + " --state");
-            run("--describe --group " + group + " --offsets --verbose");
+            tool.run("--describe --group " + group);
+            tool.run("--describe --group " + group + " --members");
+            tool.run("--describe --group " + group + " --members --verbose");
+            tool.run("--describe --group " + group + " --state");
+            tool.run("--describe --group " + group + " --offsets --verbose");
         }
-        run("--describe --all-groups --state --verbose");
+        tool.run("--describe --all-groups --state --verbose");
     }
 
     private void refused() throws Exception {
         for (String group : List.of("classic", "modern", "nobody")) {
-            run("--delete --group " + group);
-            run("--delete-offsets --group " + group + " --topic a");
-            run("--reset-offsets --to-earliest --group " + group + " --topic a --execute");
+            tool.run("--delete --group " + group);
+            tool.run("--delete-offsets --group " + group + " --topic a");
+            tool.run("--reset-offsets --to-earliest --group " + group + " --topic a --execute");
         }
     }
 
     /** Nobody is a member of anything any more. */
     private void change() throws Exception {
         for (String group : List.of("classic", "modern")) {
-            run("--describe --group " + group);
-            run("--describe --group " + group + " --state");
-            run("--reset-offsets --to-latest --group " + group + " --topic a --dry-run");
-            run("--reset-offsets --shift-by -2 --group " + group + " --all-topics --execute");
+            tool.run("--describe --group " + group);
+            tool.run("--describe --group " + group + " --state");
+            tool.run("--reset-offsets --to-latest --group " + group + " --topic a --dry-run");
+            tool.run("--reset-offsets --shift-by -2 --group " + group + " --all-topics --execute");
         }
-        run("--reset-offsets --to-earliest --group alone --topic a:1 --execute");
-        run("--reset-offsets --to-offset 99 --group alone --topic a:0 --execute");
+        tool.run("--reset-offsets --to-earliest --group alone --topic a:1 --execute");
+        tool.run("--reset-offsets --to-offset 99 --group alone --topic a:0 --execute");
         String time = LocalDateTime.ofEpochSecond((baseMs + 5) / 1000, (int) ((baseMs + 5) % 1000) * 1_000_000, ZoneOffset.UTC)
                 .format(DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss.SSS"));
-        names.put(time, "TIME");
-        run("--reset-offsets --to-datetime " + time + " --group alone --all-topics --dry-run --export");
-        run("--reset-offsets --to-earliest --group new --topic b --execute");
-        run("--describe --group new");
-        run("--delete-offsets --group alone --topic a:0");
-        run("--delete-offsets --group alone --topic b");
-        run("--describe --group alone");
-        run("--delete --group classic --group modern --group nobody");
-        run("--list");
-    }
-
-    /** Lines in alphabetical order: brokers are free to order groups and partitions. */
-    private void run(String command) throws Exception {
-        List<String> arguments = new ArrayList<>(List.of("--bootstrap-server", bootstrap));
-        arguments.addAll(Arrays.asList(command.split(" ")));
-        ByteArrayOutputStream printed = new ByteArrayOutputStream();
-        PrintStream before = System.err;
-        try (PrintStream capture = new PrintStream(printed, true, StandardCharsets.UTF_8)) {
-            System.setOut(capture);
-            System.setErr(capture);
-            tool.invoke(null, (Object) arguments.toArray(String[]::new));
-        } finally {
-            System.setOut(out);
-            System.setErr(before);
-        }
-        out.println("> " + normal(command));
-        printed.toString(StandardCharsets.UTF_8).lines()
-                .filter(line -> !line.isBlank() && !line.startsWith("\tat "))
-                .map(this::normal)
-                .sorted()
-                .forEach(out::println);
-    }
-
-    /** Columns are as wide as what is made up: one blank will do. */
-    private String normal(String line) {
-        for (Map.Entry<String, String> name : names.entrySet()) {
-            line = line.replace(name.getKey(), name.getValue());
-        }
-        return line.replaceAll(" +", " ").strip();
+        tool.hide(time, "TIME");
+        tool.run("--reset-offsets --to-datetime " + time + " --group alone --all-topics --dry-run --export");
+        tool.run("--reset-offsets --to-earliest --group new --topic b --execute");
+        tool.run("--describe --group new");
+        tool.run("--delete-offsets --group alone --topic a:0");
+        tool.run("--delete-offsets --group alone --topic b");
+        tool.run("--describe --group alone");
+        tool.run("--delete --group classic --group modern --group nobody");
+        tool.run("--list");
     }
 
     private Properties properties() {
