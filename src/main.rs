@@ -1,11 +1,13 @@
 //! The command line: where settings come from, how logs look, and how a failure ends.
 
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ottla::config::{Config, Notices, Sources};
+use ottla_storage::dump;
 use ottla_storage::verify::Checked;
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +29,18 @@ enum Command {
     Verify {
         #[arg(required = true, value_name = "DIR")]
         dirs: Vec<PathBuf>,
+    },
+    /// Show what is in files of a log (.log, .index, .timeindex, .txnindex, .snapshot, .checkpoint), as Apache Kafka's
+    /// DumpLogSegments does
+    DumpLog {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The records too, not only their batches
+        #[arg(long)]
+        deep_iteration: bool,
+        /// The records with their keys and values
+        #[arg(long)]
+        print_data_log: bool,
     },
 }
 
@@ -62,6 +76,9 @@ fn main() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(Cli { command: Some(Command::Serve(serve)), .. }) | Ok(Cli { command: None, serve }) => run(serve),
         Ok(Cli { command: Some(Command::Verify { dirs }), .. }) => verify(&dirs),
+        Ok(Cli { command: Some(Command::DumpLog { files, deep_iteration, print_data_log }), .. }) => {
+            dump_log(&files, dump::Options { deep_iteration, print_data_log })
+        }
         Err(asked) if !asked.use_stderr() => asked.exit(),
         Err(error) => return fail(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ")),
     };
@@ -98,6 +115,23 @@ fn verify(dirs: &[PathBuf]) -> anyhow::Result<()> {
     }
     anyhow::ensure!(complaints == 0, "{complaints} complaints");
     Ok(())
+}
+
+/// Ends quietly where nobody reads on, as `head` does.
+fn dump_log(files: &[PathBuf], options: dump::Options) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut written = Ok(());
+    for file in files {
+        dump::dump(file, options, &mut |line| {
+            if written.is_ok() {
+                written = writeln!(out, "{line}");
+            }
+        })?;
+    }
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn read_properties(path: &Path) -> anyhow::Result<String> {

@@ -63,6 +63,18 @@ pub fn dump_all(data: &Path) {
     }
 }
 
+/// What DumpLogSegments prints about these files.
+pub fn dumped(files: &[PathBuf], options: &[&str]) -> String {
+    let list: Vec<_> = files.iter().map(|file| file.to_str().expect("a path in UTF-8")).collect();
+    clients::kafka_tool(DUMP, &[options, &["--files", &list.join(",")]].concat())
+}
+
+/// All files of a partition that it can read.
+pub fn dumpable(partition: &Path) -> Vec<PathBuf> {
+    let kinds = ["log", "index", "timeindex", "snapshot", "txnindex", "checkpoint"];
+    files(partition).into_iter().filter(|file| kinds.contains(&extension(file))).collect()
+}
+
 /// Directories of partitions that have been compacted.
 fn cleaned(data: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string(data.join("cleaner-offset-checkpoint")).unwrap_or_default();
@@ -81,14 +93,10 @@ fn dump_but(files: &[PathBuf], options: &[&str], accepted: &str) {
     if files.is_empty() {
         return;
     }
-    let list: Vec<_> = files.iter().map(|file| file.to_str().expect("a path in UTF-8")).collect();
-    let list = list.join(",");
-    let mut arguments = options.to_vec();
-    arguments.extend(["--files", &list]);
-    let output = clients::kafka_tool(DUMP, &arguments);
+    let output = dumped(files, options);
     let output: Vec<&str> = output.lines().filter(|line| !line.trim_start().starts_with(FIRST)).collect();
     let output = output.join("\n");
-    for file in list.split(',') {
+    for file in files.iter().map(|file| file.display()) {
         assert!(output.contains(&format!("Dumping {file}")), "{file} was not dumped");
     }
     for complaint in COMPLAINTS.iter().filter(|complaint| **complaint != accepted) {

@@ -306,7 +306,17 @@ pub fn committed_offsets(bootstrap: &str, topic: &str, group: &str, partitions: 
     for partition in 0..partitions {
         query.add_partition(topic, partition as i32);
     }
-    let committed = consumer.committed_offsets(query, PATIENCE).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let committed = loop {
+        match consumer.committed_offsets(query.clone(), PATIENCE) {
+            // Just started: Apache Kafka does not know yet that it leads.
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NotCoordinator) => {
+                assert!(Instant::now() < deadline, "{error}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            committed => break committed.unwrap(),
+        }
+    };
     let mut offsets = vec![0; partitions];
     for element in committed.elements() {
         offsets[element.partition() as usize] = element.offset().to_raw().unwrap_or(-1).max(0);

@@ -1,12 +1,15 @@
-//! The check of the files is worth something: it notices each kind of damage.
+//! Files looked into: Apache Kafka's tool notices each kind of damage, and `ottla dump-log` says what it says.
 
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use compat_tests::broker::Broker;
-use compat_tests::dump::dump_all;
+use compat_tests::broker::{Broker, ottla_binary};
+use compat_tests::dump::{dump_all, dumpable, dumped};
 use compat_tests::{librdkafka, records};
+use rdkafka::producer::{BaseRecord, Producer};
 
 /// Changes the file, and checks that the dump of the directory complains; then puts it back.
 fn notices(data: &Path, file: &str, damage: impl Fn(&mut Vec<u8>)) {
@@ -34,4 +37,49 @@ fn dumping_notices_damage() {
     // Entries are 8 bytes of offset and position, 12 of time and offset.
     notices(&data, "00000000000000000000.index", |bytes| bytes[7] ^= 1);
     notices(&data, "00000000000000000000.timeindex", |bytes| bytes[7] ^= 1);
+}
+
+/// One aborted transaction and one that is committed.
+fn transactions(bootstrap: &str) {
+    let patience = Duration::from_secs(30);
+    let producer = librdkafka::producer(bootstrap, &[("transactional.id", "dumper")]);
+    producer.init_transactions(patience).unwrap();
+    for commit in [false, true] {
+        producer.begin_transaction().unwrap();
+        let (key, value) = (b"key".to_vec(), b"in a transaction".to_vec());
+        let record = BaseRecord::with_opaque_to("none", Box::new(0)).partition(0).key(&key).payload(&value);
+        librdkafka::send(&producer, record);
+        producer.flush(patience).unwrap();
+        if commit { producer.commit_transaction(patience) } else { producer.abort_transaction(patience) }.unwrap();
+    }
+}
+
+#[test]
+fn ottla_says_of_a_file_what_apache_kafka_says() {
+    let mut broker = Broker::start(&[("log.segment.bytes", "1048576")]);
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for codec in codecs {
+        let settings = [("batch.size", "4000"), ("compression.type", codec), ("enable.idempotence", "true")];
+        librdkafka::produce(&broker.bootstrap(), codec, &settings, 1, records::base_ms(), 6_000);
+    }
+    transactions(&broker.bootstrap());
+    broker.stop();
+    let in_partition = |name: &str| dumpable(&broker.data_dir().join(name));
+    let mut files: Vec<_> = codecs.iter().flat_map(|codec| in_partition(&format!("{codec}-0"))).collect();
+    for kind in ["log", "index", "timeindex", "txnindex", "snapshot"] {
+        assert!(files.iter().any(|file| file.extension().is_some_and(|extension| extension == kind)), "no {kind}");
+    }
+    files.extend(in_partition("__cluster_metadata-0"));
+    for options in [&[][..], &["--deep-iteration"], &["--print-data-log"]] {
+        let ours = Command::new(ottla_binary()).arg("dump-log").args(options).args(&files).output().unwrap();
+        assert!(ours.status.success(), "{}", String::from_utf8_lossy(&ours.stderr));
+        let (ours, theirs) = (String::from_utf8_lossy(&ours.stdout).into_owned(), dumped(&files, options));
+        for (ours, theirs) in ours.lines().zip(theirs.lines()) {
+            assert_eq!(ours, theirs);
+        }
+        // Behind it all it finds fault with segments that do not begin at offset 0.
+        let rest = theirs.lines().skip(ours.lines().count());
+        let is_fault = |line: &str| line.starts_with("Non-consecutive") || line.contains("-1 is followed by");
+        assert_eq!(rest.filter(|line| !is_fault(line)).collect::<Vec<_>>(), [""; 0]);
+    }
 }

@@ -27,6 +27,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod list_transactions;
@@ -94,7 +95,7 @@ pub enum Reply {
 impl Reply {
     /// Encodes a kafka-protocol response at `version`. A failure to encode is our bug: it panics.
     pub fn encode<R: Encodable>(response: &R, version: i16) -> Reply {
-        let mut buf = BytesMut::new();
+        let mut buf = BytesMut::with_capacity(response.compute_size(version).unwrap_or_default());
         response.encode(&mut buf, version).expect("a response that its version can carry");
         Reply::Body(Body { parts: vec![Part::Bytes(buf.freeze())] })
     }
@@ -111,9 +112,10 @@ pub struct Api {
     pub max_version: i16,
     /// The request's shape, which `protocol::guard` checks before the handler sees the body.
     pub request: &'static Schema,
-    /// The next request of the connection may start before this one has answered (Produce); others run one at a time,
-    /// as in Kafka. Answers always leave in order.
-    pub pipelined: bool,
+    /// Given a request's version and body: may the next one of the connection start before it has answered (Produce,
+    /// OffsetCommit)? Its handler does what must be in order by its first poll. Others run one at a time, as in Kafka.
+    /// Answers always leave in order.
+    pub pipelined: fn(i16, &[u8]) -> bool,
     /// It only waits for something to happen: a stopping broker may close the connection instead of answering.
     pub long_poll: bool,
     pub handler: Handler,
@@ -126,15 +128,15 @@ const fn api(key: i16, versions: RangeInclusive<i16>, request: &'static Schema, 
         min_version: *versions.start(),
         max_version: *versions.end(),
         request,
-        pipelined: false,
+        pipelined: |_, _| false,
         long_poll: false,
         handler,
     }
 }
 
 impl Api {
-    const fn pipelined(self) -> Api {
-        Api { pipelined: true, ..self }
+    const fn pipelined(self, pipelined: fn(i16, &[u8]) -> bool) -> Api {
+        Api { pipelined, ..self }
     }
 
     const fn long_poll(self) -> Api {
@@ -154,11 +156,11 @@ pub fn error_message(error: &ApiError) -> Option<StrBytes> {
 
 /// Sorted by key.
 pub static TABLE: &[Api] = &[
-    api(0, 3..=13, &schema::PRODUCE, |c, b| Box::pin(produce::handle(c, b))).pipelined(),
+    api(0, 3..=13, &schema::PRODUCE, |c, b| Box::pin(produce::handle(c, b))).pipelined(|v, b| !produce::may_wait(v, b)),
     api(1, 4..=18, &schema::FETCH, |c, b| Box::pin(fetch::handle(c, b))).long_poll(),
     api(2, 1..=11, &schema::LIST_OFFSETS, |c, b| Box::pin(list_offsets::handle(c, b))),
     api(3, 0..=13, &schema::METADATA, |c, b| Box::pin(metadata::handle(c, b))),
-    api(8, 2..=10, &schema::OFFSET_COMMIT, |c, b| Box::pin(offset_commit::handle(c, b))),
+    api(8, 2..=10, &schema::OFFSET_COMMIT, |c, b| Box::pin(offset_commit::handle(c, b))).pipelined(|_, _| true),
     api(9, 1..=10, &schema::OFFSET_FETCH, |c, b| Box::pin(offset_fetch::handle(c, b))),
     api(10, 0..=6, &schema::FIND_COORDINATOR, |c, b| Box::pin(find_coordinator::handle(c, b))),
     api(11, 0..=9, &schema::JOIN_GROUP, |c, b| Box::pin(join_group::handle(c, b))).long_poll(),
@@ -191,6 +193,7 @@ pub static TABLE: &[Api] = &[
     api(66, 0..=2, &schema::LIST_TRANSACTIONS, |c, b| Box::pin(list_transactions::handle(c, b))),
     api(68, 0..=1, &schema::CONSUMER_GROUP_HEARTBEAT, |c, b| Box::pin(consumer_group_heartbeat::handle(c, b))),
     api(69, 0..=1, &schema::CONSUMER_GROUP_DESCRIBE, |c, b| Box::pin(consumer_group_describe::handle(c, b))),
+    api(74, 0..=1, &schema::LIST_CONFIG_RESOURCES, |c, b| Box::pin(list_config_resources::handle(c, b))),
     api(75, 0..=0, &schema::DESCRIBE_TOPIC_PARTITIONS, |c, b| Box::pin(describe_topic_partitions::handle(c, b))),
 ];
 
@@ -239,7 +242,7 @@ pub fn dispatch(broker: &Arc<Broker>, peer: &Peer, mut frame: Bytes) -> Result<S
         correlation_id: header.correlation_id,
         // A client cannot know the header of an answer whose version it is still asking for (KIP-511).
         flexible_header: flexible && api_key != api_versions::KEY,
-        pipelined: api.pipelined && !produce::may_wait(api_version, &frame),
+        pipelined: (api.pipelined)(api_version, &frame),
         long_poll: api.long_poll,
         reply: (api.handler)(context, frame),
     })

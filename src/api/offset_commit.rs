@@ -7,7 +7,6 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::join_group::{client, client_host};
 use super::{Reply, RequestContext, decode};
 use crate::error::ErrorCode;
 use crate::group::Turn;
@@ -28,16 +27,16 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
         Err(reply) => return reply,
     };
     let mut refused = Vec::new();
-    let asked = std::mem::take(&mut request.topics);
-    for topic in asked {
-        let (known, unknown) = split(&ctx.broker.metadata.image(), topic, version);
+    let image = ctx.broker.metadata.image();
+    for topic in std::mem::take(&mut request.topics) {
+        let (known, unknown) = split(&image, topic, version);
         request.topics.extend(known);
         refused.extend(unknown);
     }
+    drop(image);
     let mut topics = refused;
     if !request.topics.is_empty() {
-        let host = client_host(&ctx);
-        let commit = |turn: &mut Turn<'_>| turn.commit_offsets(client(&ctx, &host), &request);
+        let commit = |turn: &mut Turn<'_>| turn.commit_offsets(version, &request);
         let committed = ctx.broker.groups.call(&request.group_id, commit).await;
         let committed = committed.and_then(|result| result.map_err(|error| error.code));
         topics.extend(committed.unwrap_or_else(|code| request.topics.into_iter().map(|t| refuse(t, code)).collect()));
@@ -88,8 +87,13 @@ fn split(
         return (None, Some(refuse(asked, code)));
     };
     asked.topic_id = topic.id;
-    asked.name = StrBytes::from_string(topic.name.to_string()).into();
+    if by_id {
+        asked.name = StrBytes::from_string(topic.name.to_string()).into();
+    }
     let exists = |partition: &OffsetCommitRequestPartition| topic.partition(partition.partition_index).is_some();
+    if asked.partitions.iter().all(exists) {
+        return ((!asked.partitions.is_empty()).then_some(asked), None);
+    }
     let (known, unknown): (Vec<_>, Vec<_>) = asked.partitions.drain(..).partition(exists);
     let unknown = asked.clone().with_partitions(unknown);
     let refused = (!unknown.partitions.is_empty()).then(|| refuse(unknown, ErrorCode::UnknownTopicOrPartition));
@@ -110,6 +114,9 @@ fn refuse(topic: OffsetCommitRequestTopic, code: ErrorCode) -> OffsetCommitRespo
 
 /// One entry a topic.
 fn merge(topics: Vec<OffsetCommitResponseTopic>) -> Vec<OffsetCommitResponseTopic> {
+    if topics.len() <= 1 {
+        return topics;
+    }
     let mut merged: Vec<OffsetCommitResponseTopic> = Vec::with_capacity(topics.len());
     let mut index = std::collections::HashMap::new();
     for topic in topics {

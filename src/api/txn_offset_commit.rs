@@ -13,7 +13,6 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
 use super::end_txn::producer;
-use super::join_group::{client, client_host};
 use super::{Reply, RequestContext, decode};
 use crate::error::ErrorCode;
 use crate::group::Turn;
@@ -58,8 +57,7 @@ async fn commit(ctx: &RequestContext, request: &TxnOffsetCommitRequest) -> Resul
     if !refused.is_empty() {
         return Err(if adds { ErrorCode::TransactionAbortable } else { ErrorCode::InvalidTxnState });
     }
-    let host = client_host(ctx);
-    let commit = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(client(ctx, &host), request);
+    let commit = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(ctx.api_version, request);
     groups.call_in_transaction(&request.group_id, producer, commit).await?.map_err(|error| error.code)
 }
 

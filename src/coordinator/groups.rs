@@ -2,6 +2,7 @@
 //! for other members.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse};
@@ -29,6 +30,8 @@ const COMMIT: i16 = 1;
 pub(super) struct Groups {
     machine: Machine,
     parked: Parked,
+    /// Each record's bytes, one after the other.
+    encoded: Vec<u8>,
 }
 
 pub(super) struct World {
@@ -108,7 +111,7 @@ impl Driven for Groups {
         }
         let producer_id = header.is_transactional().then_some(header.producer_id);
         let decoded = Record::decode(key, record.value)?;
-        self.machine.apply(&decoded, Position { offset: record.offset, producer_id });
+        self.machine.apply(decoded, Position { offset: record.offset, producer_id });
         Ok(())
     }
 
@@ -130,8 +133,8 @@ impl Driven for Groups {
                 return Ok(());
             }
         };
-        for record in &effects.records {
-            let offset = outbox.record(record.encode(), producer)?;
+        for record in effects.records {
+            let offset = outbox.record(record.encode(&mut self.encoded), producer)?;
             self.machine.apply(record, Position { offset, producer_id: producer.map(|producer| producer.id) });
         }
         for (token, response) in effects.joins {
@@ -188,9 +191,13 @@ impl GroupCoordinator {
         }
     }
 
-    /// Hands a request about one group to its machine; the answer comes when all it rests on is written.
-    pub async fn call<T>(&self, group: &str, handle: impl FnOnce(&mut Turn<'_>) -> T) -> Result<T, ErrorCode> {
-        self.call_at(self.partition_of(group), handle).await
+    /// Hands a request about one group to its machine, at once; the answer comes when all it rests on is written.
+    pub fn call<T, H: FnOnce(&mut Turn<'_>) -> T>(
+        &self,
+        group: &str,
+        handle: H,
+    ) -> impl Future<Output = Result<T, ErrorCode>> + use<T, H> {
+        self.call_at(self.partition_of(group), handle)
     }
 
     /// The same for every machine.
@@ -202,12 +209,16 @@ impl GroupCoordinator {
         Ok(answers)
     }
 
-    async fn call_at<T>(&self, index: i32, handle: impl FnOnce(&mut Turn<'_>) -> T) -> Result<T, ErrorCode> {
+    fn call_at<T, H: FnOnce(&mut Turn<'_>) -> T>(
+        &self,
+        index: i32,
+        handle: H,
+    ) -> impl Future<Output = Result<T, ErrorCode>> + use<T, H> {
         let step = |groups: &mut Groups, world: &World, now_ms| {
             let (answer, effects) = groups.turn(world, now_ms, |turn, _| handle(turn));
             (answer, effects.into())
         };
-        self.shared.call(index, step).await
+        self.shared.call(index, step)
     }
 
     /// A request whose records belong to the producer's transaction.

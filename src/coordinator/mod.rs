@@ -13,9 +13,11 @@ mod transactions;
 mod view;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use ottla_storage::batch::{self, BatchHeader};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -38,6 +40,9 @@ use partition::{CoordinatorPartition, Written};
 
 /// No timer is further away than this: the clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// Each holds a piece of its log and what that comes to.
+const LOADED_AT_ONCE: usize = 8;
 
 /// A machine as the runtime drives it.
 trait Driven: Default + Send + 'static {
@@ -94,11 +99,13 @@ impl<M: Driven> Shared<M> {
     }
 
     async fn load_all(self: &Arc<Self>) {
-        for index in 0..self.partition_count() {
+        let load = |index| async move {
             if let Ok(partition) = self.partition(index) {
                 partition.load(self).await;
             }
-        }
+        };
+        // While one waits for the disk others are read.
+        futures_util::stream::iter(0..self.partition_count()).for_each_concurrent(LOADED_AT_ONCE, load).await;
     }
 
     /// Until a timer may have to fire.
@@ -176,14 +183,17 @@ impl<M: Driven> Shared<M> {
         self.partition(index)?.turn(self, step)
     }
 
-    /// The same; the answer comes when all it rests on is written.
-    async fn call<T>(
+    /// The same, at once; the answer comes when all it rests on is written.
+    fn call<T, S: FnOnce(&mut M, &M::World, i64) -> (T, M::Effects)>(
         self: &Arc<Self>,
         index: i32,
-        step: impl FnOnce(&mut M, &M::World, i64) -> (T, M::Effects),
-    ) -> Result<T, ErrorCode> {
-        let (answer, written) = self.turn(index, step)?;
-        written.done().await?;
-        Ok(answer)
+        step: S,
+    ) -> impl Future<Output = Result<T, ErrorCode>> + use<M, T, S> {
+        let turned = self.turn(index, step);
+        async {
+            let (answer, written) = turned?;
+            written.done().await?;
+            Ok(answer)
+        }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use ottla_storage::batch::{BatchBuilder, BatchHeader, Compression, NO_SEQUENCE, TransactionMarker};
 use ottla_storage::log::AppendError;
 use ottla_storage::validate::ValidBatch;
@@ -23,6 +22,8 @@ pub struct Outbox {
     collected: VecDeque<Entry>,
     /// The offset after the last of them.
     next_offset: i64,
+    /// All below is written.
+    written_offset: i64,
     /// What goes out when everything below an offset is written, in that order.
     actions: VecDeque<(i64, Action)>,
     now_ms: i64,
@@ -30,11 +31,9 @@ pub struct Outbox {
 }
 
 enum Entry {
-    Record {
-        key: Bytes,
-        value: Option<Bytes>,
-        timestamp_ms: i64,
-        /// Whose transaction it belongs to.
+    /// Records that belong to the same transaction, or all to none.
+    Batch {
+        records: BatchBuilder,
         producer: Option<Producer>,
     },
     Marker {
@@ -45,7 +44,7 @@ enum Entry {
 
 impl Outbox {
     pub fn new(next_offset: i64) -> Outbox {
-        Outbox { next_offset, ..Outbox::default() }
+        Outbox { next_offset, written_offset: next_offset, ..Outbox::default() }
     }
 
     /// What follows is written at this time, to a log with this limit.
@@ -56,15 +55,35 @@ impl Outbox {
     /// The record's offset.
     pub fn record(
         &mut self,
-        (key, value): (Bytes, Option<Bytes>),
+        (key, value): (&[u8], Option<&[u8]>),
         producer: Option<Producer>,
     ) -> Result<i64, ErrorCode> {
-        if key.len() + value.as_ref().map_or(0, Bytes::len) > self.largest_record_bytes {
+        if key.len() + value.map_or(0, <[u8]>::len) > self.largest_record_bytes {
             tracing::error!("a coordinator's record is larger than max.message.bytes of its topic");
             return Err(ErrorCode::UnknownServerError);
         }
-        self.collected.push_back(Entry::Record { key, value, timestamp_ms: self.now_ms, producer });
+        let now_ms = self.now_ms;
+        self.batch(producer).record(now_ms, Some(key), value, &[]);
         Ok(self.advance())
+    }
+
+    /// Where the next record goes.
+    fn batch(&mut self, of: Option<Producer>) -> &mut BatchBuilder {
+        let fits = |entry: &Entry| match entry {
+            Entry::Batch { records, producer } => *producer == of && records.plain_bytes() < BATCH_BYTES,
+            Entry::Marker { .. } => false,
+        };
+        if !self.collected.back().is_some_and(fits) {
+            let mut records = BatchBuilder::new(Compression::None);
+            if let Some(Producer { id, epoch }) = of {
+                records = records.producer(id, epoch, NO_SEQUENCE).transactional(true);
+            }
+            self.collected.push_back(Entry::Batch { records, producer: of });
+        }
+        match self.collected.back_mut() {
+            Some(Entry::Batch { records, .. }) => records,
+            _ => unreachable!("just made"),
+        }
     }
 
     pub fn marker(&mut self, producer: Producer, marker: TransactionMarker) {
@@ -77,9 +96,17 @@ impl Outbox {
         self.next_offset - 1
     }
 
+    /// All that was given out so far.
+    pub fn is_written(&self) -> bool {
+        self.written_offset == self.next_offset
+    }
+
     /// Does this when all that was given out so far is written; if that fails, never.
     pub fn then(&mut self, action: impl FnOnce() + Send + 'static) {
-        self.actions.push_back((self.next_offset, Box::new(action)));
+        match self.is_written() {
+            true => action(),
+            false => self.actions.push_back((self.next_offset, Box::new(action))),
+        }
     }
 
     /// The newest epoch of a producer among what is collected.
@@ -89,13 +116,14 @@ impl Outbox {
     }
 
     pub fn release(&mut self, written_offset: i64) {
+        self.written_offset = self.written_offset.max(written_offset);
         while let Some((_, action)) = self.actions.pop_front_if(|(offset, _)| *offset <= written_offset) {
             action();
         }
     }
 
-    pub fn next_offset(&self) -> i64 {
-        self.next_offset
+    pub fn has_collected(&self) -> bool {
+        !self.collected.is_empty()
     }
 
     /// Appends what is collected. The log's end after it, if there was anything.
@@ -107,8 +135,8 @@ impl Outbox {
                 Entry::Marker { producer, marker } => {
                     partition.log.append_marker((producer.id, producer.epoch), marker, epoch, now_ms)?
                 }
-                record => {
-                    let batch = self.batch(record);
+                Entry::Batch { records, .. } => {
+                    let batch = records.build(0, -1);
                     let header = BatchHeader::read(&batch).expect("a batch that was just built");
                     let valid = ValidBatch { header, bytes: (&*batch).into(), log_append_time: -1 };
                     partition.log.append(&valid, epoch, now_ms)?
@@ -121,30 +149,12 @@ impl Outbox {
         }
         Ok(end)
     }
-
-    /// `first` and the records after it that belong to the same transaction, or as it does to none.
-    fn batch(&mut self, first: Entry) -> Bytes {
-        let mut batch = BatchBuilder::new(Compression::None);
-        if let Entry::Record { producer: Some(Producer { id, epoch }), .. } = first {
-            batch = batch.producer(id, epoch, NO_SEQUENCE).transactional(true);
-        }
-        let of = first.producer();
-        let mut bytes = 0;
-        let mut next = Some(first);
-        while let Some(Entry::Record { key, value, timestamp_ms, .. }) = next {
-            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-            batch.record(timestamp_ms, Some(&key), value.as_deref(), &[]);
-            let follows = |entry: &mut Entry| matches!(entry, Entry::Record { producer, .. } if *producer == of);
-            next = if bytes < BATCH_BYTES { self.collected.pop_front_if(follows) } else { None };
-        }
-        batch.build(0, -1)
-    }
 }
 
 impl Entry {
     fn producer(&self) -> Option<Producer> {
         match self {
-            Entry::Record { producer, .. } => *producer,
+            Entry::Batch { producer, .. } => *producer,
             Entry::Marker { producer, .. } => Some(*producer),
         }
     }

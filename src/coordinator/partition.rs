@@ -32,16 +32,29 @@ enum State<M> {
 struct Active<M> {
     machine: M,
     outbox: Outbox,
-    /// A task waits for a write, and will append what is collected.
+    /// A task waits for its turn or for a write, and will append what is collected.
     writing: bool,
 }
 
 /// When all that the machine has given out so far is written.
-pub struct Written(oneshot::Receiver<()>);
+pub struct Written(Option<oneshot::Receiver<()>>);
 
 impl Written {
+    fn of(outbox: &mut Outbox) -> Written {
+        if outbox.is_written() {
+            return Written(None);
+        }
+        let (sender, receiver) = oneshot::channel();
+        // Whoever waits may be gone.
+        outbox.then(move || _ = sender.send(()));
+        Written(Some(receiver))
+    }
+
     pub async fn done(self) -> Result<(), ErrorCode> {
-        self.0.await.map_err(|_| ErrorCode::NotCoordinator)
+        match self.0 {
+            Some(receiver) => receiver.await.map_err(|_| ErrorCode::NotCoordinator),
+            None => Ok(()),
+        }
     }
 }
 
@@ -113,7 +126,6 @@ impl<M: Driven> CoordinatorPartition<M> {
             return Err(self.not_active(shared));
         };
         let before_ms = active.machine.next_deadline_ms();
-        let (sender, receiver) = oneshot::channel();
         let answer = match self.take_turns(active, shared, step) {
             Ok(answer) => answer,
             Err(code) => {
@@ -121,18 +133,18 @@ impl<M: Driven> CoordinatorPartition<M> {
                 return Err(code);
             }
         };
-        // Whoever waits may be gone.
-        active.outbox.then(move || _ = sender.send(()));
+        let written = Written::of(&mut active.outbox);
         let after_ms = active.machine.next_deadline_ms();
         let moved = after_ms.is_some_and(|after_ms| before_ms.is_none_or(|before_ms| after_ms < before_ms));
-        if !active.writing {
-            self.write(&mut state, shared);
+        if active.outbox.has_collected() && !active.writing {
+            active.writing = true;
+            spawn_local(self.clone().write(shared.clone()));
         }
         drop(state);
         if moved {
             shared.rescheduled.notify_one();
         }
-        Ok((answer, Written(receiver)))
+        Ok((answer, written))
     }
 
     fn not_active(self: &Arc<Self>, shared: &Arc<Shared<M>>) -> ErrorCode {
@@ -193,38 +205,39 @@ impl<M: Driven> CoordinatorPartition<M> {
         }
     }
 
-    /// Appends what is collected; if nothing has to be waited for, what waits goes out.
-    fn write(self: &Arc<Self>, state: &mut State<M>, shared: &Arc<Shared<M>>) {
-        let State::Active(active) = state else { return };
-        let now_ms = shared.clock.now_ms();
-        match active.outbox.append_to(&self.partition, now_ms) {
-            Ok(Some(end)) => {
-                active.writing = true;
-                spawn_local(self.clone().finish_writes(shared.clone(), end));
-            }
-            Ok(None) => active.outbox.release(active.outbox.next_offset()),
-            Err(error) => self.fail(state, &error, now_ms),
-        }
-    }
-
     /// Everybody who waits is told by their replies being dropped, and what is in the log is loaded again.
     fn fail(&self, state: &mut State<M>, error: &dyn std::error::Error, now_ms: i64) {
         tracing::error!(topic = M::TOPIC, partition = self.partition.index, error = %error, "cannot store a coordinator");
         *state = State::Unloaded { not_before_ms: now_ms + RELOAD_PAUSE_MS };
     }
 
-    /// While one batch is written the next is collected; it is appended when that one is done.
-    async fn finish_writes(self: Arc<Self>, shared: Arc<Shared<M>>, end: i64) {
-        let written = self.partition.log.written(end).await;
-        let now_ms = shared.clock.now_ms();
+    /// Appends what is collected, and lets go what waits for it. It runs behind the tasks that are already runnable, so
+    /// that what they give out goes along; and while one batch is written the next is collected.
+    async fn write(self: Arc<Self>, shared: Arc<Shared<M>>) {
+        while let Some(end) = self.append(&shared) {
+            let written = self.partition.log.written(end).await;
+            let mut state = self.state.lock();
+            let State::Active(active) = &mut *state else { return };
+            match written {
+                Ok(()) => active.outbox.release(end),
+                Err(error) => return self.fail(&mut state, &error, shared.clock.now_ms()),
+            }
+        }
+    }
+
+    /// None: there is nothing to append, or the disk refuses it.
+    fn append(&self, shared: &Shared<M>) -> Option<i64> {
         let mut state = self.state.lock();
-        let State::Active(active) = &mut *state else { return };
-        match written {
-            Err(error) => self.fail(&mut state, &error, now_ms),
-            Ok(()) => {
-                active.writing = false;
-                active.outbox.release(end);
-                self.write(&mut state, &shared);
+        let State::Active(active) = &mut *state else { return None };
+        let now_ms = shared.clock.now_ms();
+        match active.outbox.append_to(&self.partition, now_ms) {
+            Ok(end) => {
+                active.writing = end.is_some();
+                end
+            }
+            Err(error) => {
+                self.fail(&mut state, &error, now_ms);
+                None
             }
         }
     }

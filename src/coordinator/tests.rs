@@ -81,8 +81,7 @@ impl GroupCoordinator {
             .with_generation_id_or_member_epoch(-1)
             .with_retention_time_ms(-1)
             .with_topics(vec![topic]);
-        let client = Client { id: "c", host: "/h", api_version: 9 };
-        let topics = self.patiently(group, |turn| turn.commit_offsets(client, &request)).await.unwrap();
+        let topics = self.patiently(group, |turn| turn.commit_offsets(9, &request)).await.unwrap();
         assert_eq!(topics[0].partitions[0].error_code, 0);
     }
 
@@ -277,7 +276,6 @@ fn offsets_in_a_transaction_count_when_it_commits() {
             .with_topics(vec![topic])
             .with_generation_id(-1)
     };
-    let client = Client { id: "c", host: "/h", api_version: 5 };
     let offsets = |groups: &GroupCoordinator| partitions(CONSUMER_OFFSETS, groups.partition_of("g"));
     with_coordinators(dir.path(), async |groups, transactions| {
         groups.ensure_topic().await.unwrap();
@@ -288,7 +286,7 @@ fn offsets_in_a_transaction_count_when_it_commits() {
         assert_eq!(unknown, Ok(offsets(&groups)), "an older client has to add the group before");
         transactions.admit("pay", first, &offsets(&groups), true).await.unwrap();
         let request = commit(5);
-        let write = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(client, &request).map(drop);
+        let write = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(5, &request).map(drop);
         groups.call_in_transaction("g", first, write).await.unwrap().unwrap();
         assert_eq!(groups.committed("g").await, [-1], "not stable");
         let second = transactions.end("pay", first, true).await.unwrap();
@@ -299,7 +297,7 @@ fn offsets_in_a_transaction_count_when_it_commits() {
         assert_eq!(late.map(|_| ()), Err(ErrorCode::InvalidProducerEpoch));
         transactions.admit("pay", second, &offsets(&groups), true).await.unwrap();
         let request = commit(9);
-        let write = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(client, &request).map(drop);
+        let write = |turn: &mut Turn<'_>| turn.commit_transactional_offsets(5, &request).map(drop);
         groups.call_in_transaction("g", second, write).await.unwrap().unwrap();
     });
     with_coordinators(dir.path(), async |groups, transactions| {

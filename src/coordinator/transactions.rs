@@ -75,7 +75,8 @@ impl Driven for Machine {
     ) -> Result<(), ErrorCode> {
         let version = shared.metadata.image().feature_level(TRANSACTION_VERSION);
         for record in &effects.records {
-            outbox.record(record.encode(version), None)?;
+            let (key, value) = record.encode(version);
+            outbox.record((&key, value.as_deref()), None)?;
             self.apply(record);
         }
         for markers in effects.markers {

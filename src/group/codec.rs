@@ -22,9 +22,21 @@ const GROUP_VERSION: i16 = 3;
 
 const NONE: i64 = -1;
 
+/// Appends to a buffer that is used for one record after the other.
+type Out<'a> = Writer<&'a mut Vec<u8>>;
+
 impl Record {
-    /// Key and value. Not for [`Record::Other`], which nobody writes.
-    pub fn encode(&self) -> (Bytes, Option<Bytes>) {
+    /// Key and value, in `buf`. Not for [`Record::Other`], which nobody writes.
+    pub fn encode<'a>(&self, buf: &'a mut Vec<u8>) -> (&'a [u8], Option<&'a [u8]>) {
+        buf.clear();
+        self.encode_key(buf);
+        let key_bytes = buf.len();
+        let is_there = self.encode_value(buf).is_some();
+        let (key, value) = buf.split_at(key_bytes);
+        (key, is_there.then_some(value))
+    }
+
+    fn encode_key(&self, buf: &mut Vec<u8>) {
         let (kind, key): (i16, &[&Name]) = match self {
             Record::Offset { group, topic, .. } => (1, &[group, topic]),
             Record::Group { group, .. } => (2, &[group]),
@@ -37,44 +49,36 @@ impl Record {
             Record::Regex { group, regex, .. } => (16, &[group, regex]),
             Record::Other { kind } => unreachable!("records of type {kind} are not written here"),
         };
-        let mut out = Writer::new(32, false);
+        let mut out = Out::onto(buf, false);
         out.buf.put_i16(kind);
         key.iter().for_each(|part| out.string(part));
         if let Record::Offset { partition, .. } = self {
             out.buf.put_i32(*partition);
         }
-        (out.buf.freeze(), self.encode_value())
     }
 
-    fn encode_value(&self) -> Option<Bytes> {
+    /// None: there is none.
+    fn encode_value(&self, buf: &mut Vec<u8>) -> Option<()> {
         match self {
-            Record::Offset { value, .. } => value.as_ref().map(encode_offset),
-            Record::Group { value, .. } => value.as_ref().map(encode_group),
-            Record::Epoch { value, .. } => value.as_ref().map(|value| {
-                let hash = value.metadata_hash.to_be_bytes();
-                flexible(|out| out.buf.put_i32(value.epoch), (value.metadata_hash != 0).then_some(&hash))
-            }),
-            Record::Partitions { .. } | Record::Other { .. } => None,
-            Record::Member { value, .. } => value.as_ref().map(encode_member),
-            Record::TargetEpoch { value, .. } => value.as_ref().map(|value| {
-                let timestamp = value.timestamp_ms.to_be_bytes();
-                flexible(|out| out.buf.put_i32(value.epoch), (value.timestamp_ms != 0).then_some(&timestamp))
-            }),
-            Record::Target { value, .. } => {
-                value.as_ref().map(|value| flexible(|out| put_assignment(out, value), None))
+            Record::Offset { value, .. } => encode_offset(value.as_ref()?, buf),
+            Record::Group { value, .. } => encode_group(value.as_ref()?, buf),
+            Record::Epoch { value: Some(GroupEpoch { epoch, metadata_hash: number }), .. }
+            | Record::TargetEpoch { value: Some(TargetEpoch { epoch, timestamp_ms: number }), .. } => {
+                let tag = number.to_be_bytes();
+                flexible(buf, |out| out.buf.put_i32(*epoch), (*number != 0).then_some(&tag));
             }
-            Record::Current { value, .. } => value.as_ref().map(encode_current),
-            Record::Regex { value, .. } => value.as_ref().map(|value| {
-                flexible(
-                    |out| {
-                        put_names(out, &value.topics);
-                        out.buf.put_i64(value.version);
-                        out.buf.put_i64(value.timestamp_ms);
-                    },
-                    None,
-                )
-            }),
+            Record::Member { value, .. } => encode_member(value.as_ref()?, buf),
+            Record::Target { value, .. } => {
+                let value = value.as_ref()?;
+                flexible(buf, |out| put_assignment(out, value), None);
+            }
+            Record::Current { value, .. } => encode_current(value.as_ref()?, buf),
+            Record::Regex { value, .. } => encode_regex(value.as_ref()?, buf),
+            Record::Epoch { .. } | Record::TargetEpoch { .. } | Record::Partitions { .. } | Record::Other { .. } => {
+                return None;
+            }
         }
+        Some(())
     }
 
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Record, Malformed> {
@@ -113,12 +117,12 @@ fn blob(from: &mut Reader<'_>) -> Result<Bytes, Malformed> {
     Ok(Bytes::copy_from_slice(from.nullable_bytes()?.unwrap_or_default()))
 }
 
-fn put_blob(out: &mut Writer, bytes: &[u8]) {
+fn put_blob(out: &mut Writer<impl BufMut>, bytes: &[u8]) {
     out.length(bytes.len());
     out.buf.put_slice(bytes);
 }
 
-fn put_names(out: &mut Writer, names: &std::collections::BTreeSet<Name>) {
+fn put_names(out: &mut Out<'_>, names: &std::collections::BTreeSet<Name>) {
     out.length(names.len());
     names.iter().for_each(|name| out.string(name));
 }
@@ -128,15 +132,14 @@ fn names<C: FromIterator<Name>>(from: &mut Reader<'_>) -> Result<C, Malformed> {
 }
 
 /// A flexible value of version 0, with tag 0 if there is something in it.
-fn flexible(fields: impl FnOnce(&mut Writer), tag: Option<&[u8; 8]>) -> Bytes {
-    let mut out = Writer::new(64, true);
+fn flexible(buf: &mut Vec<u8>, fields: impl FnOnce(&mut Out<'_>), tag: Option<&[u8; 8]>) {
+    let mut out = Out::onto(buf, true);
     out.buf.put_i16(0);
     fields(&mut out);
     match tag {
         Some(content) => out.tagged_fields(&[(0, content)]),
         None => out.no_tagged_fields(),
     }
-    out.buf.freeze()
 }
 
 /// The version in front of a value, which must be one of `0..=last`; the rest is flexible from `flexible_from` on.
@@ -148,9 +151,9 @@ fn versioned(value: &[u8], last: i16, flexible_from: i16) -> Result<(i16, Reader
     Ok((version, Reader::new(&value[2..], version >= flexible_from)))
 }
 
-fn encode_offset(value: &CommittedOffset) -> Bytes {
+fn encode_offset(value: &CommittedOffset, buf: &mut Vec<u8>) {
     let version = if value.expire_timestamp_ms.is_some() { OFFSET_VERSION_WITH_EXPIRY } else { OFFSET_VERSION };
-    let mut out = Writer::new(48, version >= 4);
+    let mut out = Out::onto(buf, version >= 4);
     out.buf.put_i16(version);
     out.buf.put_i64(value.offset);
     if version >= 3 {
@@ -166,7 +169,6 @@ fn encode_offset(value: &CommittedOffset) -> Bytes {
     } else {
         out.tagged_fields(&[(0, value.topic_id.as_bytes())]);
     }
-    out.buf.freeze()
 }
 
 fn decode_offset(value: &[u8]) -> Result<CommittedOffset, Malformed> {
@@ -188,8 +190,8 @@ fn decode_offset(value: &[u8]) -> Result<CommittedOffset, Malformed> {
     Ok(decoded)
 }
 
-fn encode_group(value: &GroupMetadata) -> Bytes {
-    let mut out = Writer::new(128, false);
+fn encode_group(value: &GroupMetadata, buf: &mut Vec<u8>) {
+    let mut out = Out::onto(buf, false);
     out.buf.put_i16(GROUP_VERSION);
     out.string(&value.protocol_type);
     out.buf.put_i32(value.generation);
@@ -207,7 +209,6 @@ fn encode_group(value: &GroupMetadata) -> Bytes {
         put_blob(&mut out, &member.subscription);
         put_blob(&mut out, &member.assignment);
     }
-    out.buf.freeze()
 }
 
 fn decode_group(value: &[u8]) -> Result<GroupMetadata, Malformed> {
@@ -259,8 +260,8 @@ fn decode_target_epoch(value: &[u8]) -> Result<TargetEpoch, Malformed> {
     decode_epoch(value).map(|decoded| TargetEpoch { epoch: decoded.epoch, timestamp_ms: decoded.metadata_hash })
 }
 
-fn encode_member(value: &MemberMetadata) -> Bytes {
-    let mut out = Writer::new(96, true);
+fn encode_member(value: &MemberMetadata, buf: &mut Vec<u8>) {
+    let mut out = Out::onto(buf, true);
     out.buf.put_i16(0);
     out.nullable_string(value.instance_id.as_deref());
     out.nullable_string(value.rack_id.as_deref());
@@ -287,7 +288,6 @@ fn encode_member(value: &MemberMetadata) -> Bytes {
             out.tagged_fields(&[(0, &content.buf)]);
         }
     }
-    out.buf.freeze()
 }
 
 fn decode_member(value: &[u8]) -> Result<MemberMetadata, Malformed> {
@@ -318,7 +318,7 @@ fn decode_member(value: &[u8]) -> Result<MemberMetadata, Malformed> {
     Ok(decoded)
 }
 
-fn put_assignment(out: &mut Writer, assignment: &Assignment) {
+fn put_assignment(out: &mut Out<'_>, assignment: &Assignment) {
     out.length(assignment.len());
     for (topic_id, partitions) in assignment {
         out.buf.put_slice(topic_id.as_bytes());
@@ -338,25 +338,23 @@ fn decode_target(value: &[u8]) -> Result<Assignment, Malformed> {
     (0..from.array_len()?).map(|_| topic(&mut from)).collect()
 }
 
-fn encode_current(value: &CurrentAssignment) -> Bytes {
-    flexible(
-        |out| {
-            out.buf.put_i32(value.epoch);
-            out.buf.put_i32(value.previous_epoch);
-            out.buf.put_i8(match value.state {
-                MemberState::Stable => 0,
-                MemberState::UnrevokedPartitions => 1,
-                MemberState::UnreleasedPartitions => 2,
-                MemberState::Unknown => 127,
-            });
-            put_owned(out, &value.assigned);
-            put_owned(out, &value.revoking);
-        },
-        None,
-    )
+fn encode_current(value: &CurrentAssignment, buf: &mut Vec<u8>) {
+    let fields = |out: &mut Out<'_>| {
+        out.buf.put_i32(value.epoch);
+        out.buf.put_i32(value.previous_epoch);
+        out.buf.put_i8(match value.state {
+            MemberState::Stable => 0,
+            MemberState::UnrevokedPartitions => 1,
+            MemberState::UnreleasedPartitions => 2,
+            MemberState::Unknown => 127,
+        });
+        put_owned(out, &value.assigned);
+        put_owned(out, &value.revoking);
+    };
+    flexible(buf, fields, None);
 }
 
-fn put_owned(out: &mut Writer, owned: &Owned) {
+fn put_owned(out: &mut Out<'_>, owned: &Owned) {
     out.length(owned.len());
     for (topic_id, partitions) in owned {
         out.buf.put_slice(topic_id.as_bytes());
@@ -401,6 +399,15 @@ fn owned(from: &mut Reader<'_>, member_epoch: i32) -> Result<Owned, Malformed> {
         Ok((topic_id, partitions.into_iter().zip(epochs).collect::<BTreeMap<_, _>>()))
     };
     (0..from.array_len()?).map(|_| topic(from)).collect()
+}
+
+fn encode_regex(value: &ResolvedRegex, buf: &mut Vec<u8>) {
+    let fields = |out: &mut Out<'_>| {
+        put_names(out, &value.topics);
+        out.buf.put_i64(value.version);
+        out.buf.put_i64(value.timestamp_ms);
+    };
+    flexible(buf, fields, None);
 }
 
 fn decode_regex(value: &[u8]) -> Result<ResolvedRegex, Malformed> {

@@ -34,27 +34,27 @@ impl Hard {
         }
     }
 
-    pub(super) fn apply(&mut self, record: &Record, position: Position) {
+    pub(super) fn apply(&mut self, record: Record, position: Position) {
         match record {
             Record::Offset { group, topic, partition, value } => {
-                if value.is_some() && !self.groups.contains_key(group) {
+                if value.is_some() && !self.groups.contains_key(&group) {
                     self.groups.insert(group.clone(), Group::Classic(GroupMetadata::default()));
                 }
-                self.offsets.apply(group, topic, *partition, value.as_ref(), position);
+                self.offsets.apply(group, topic, partition, value, position);
             }
             Record::Group { group, value: Some(value) } => {
-                self.groups.insert(group.clone(), Group::Classic(value.clone()));
+                self.groups.insert(group, Group::Classic(value));
             }
             Record::Group { group, value: None } | Record::Epoch { group, value: None } => {
-                self.groups.remove(group);
+                self.groups.remove(&group);
             }
-            Record::Epoch { group, .. }
-            | Record::Partitions { group, .. }
-            | Record::Member { group, .. }
-            | Record::TargetEpoch { group, .. }
-            | Record::Target { group, .. }
-            | Record::Current { group, .. }
-            | Record::Regex { group, .. } => self.apply_to_consumer_group(group, record),
+            Record::Epoch { ref group, .. }
+            | Record::Partitions { ref group, .. }
+            | Record::Member { ref group, .. }
+            | Record::TargetEpoch { ref group, .. }
+            | Record::Target { ref group, .. }
+            | Record::Current { ref group, .. }
+            | Record::Regex { ref group, .. } => self.apply_to_consumer_group(group, &record),
             Record::Other { .. } => {}
         }
     }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::classic::ClassicGroup;
-use super::consumer::Watch;
 use super::consumer::group::{ConsumerGroup, GroupState};
+use super::consumer::{TopicHashes, Watch};
 use super::hard::{Group, Hard, Position};
 use super::records::{Name, Record};
 use super::timers::{Timer, Timers};
@@ -21,6 +21,7 @@ pub struct Soft {
     /// Classic groups with members or pending ones; the others are as their record says.
     pub(super) classic: HashMap<Name, ClassicGroup>,
     pub(super) consumer: HashMap<Name, Watch>,
+    pub(super) topic_hashes: TopicHashes,
     pub(super) timers: Timers,
 }
 
@@ -75,6 +76,21 @@ pub(super) fn group_not_found<T>(group: &str) -> Result<T> {
     Err(ApiError::new(ErrorCode::GroupIdNotFound, format!("Group {group} not found.")))
 }
 
+/// A classic group as it is in the soft state, or else as its record says.
+pub(super) fn classic<'a>(
+    hard: &Hard,
+    soft: &'a HashMap<Name, ClassicGroup>,
+    group: &str,
+) -> Option<Cow<'a, ClassicGroup>> {
+    if let Some(group) = soft.get(group) {
+        return Some(Cow::Borrowed(group));
+    }
+    match hard.groups.get_key_value(group)? {
+        (id, Group::Classic(record)) => Some(Cow::Owned(ClassicGroup::from_record(id, record))),
+        (_, Group::Consumer(_)) => None,
+    }
+}
+
 impl Machine {
     pub fn hard(&self) -> &Hard {
         &self.hard
@@ -90,7 +106,7 @@ impl Machine {
     }
 
     /// A record that is in the log.
-    pub fn apply(&mut self, record: &Record, position: Position) {
+    pub fn apply(&mut self, record: Record, position: Position) {
         self.hard.apply(record, position);
     }
 
@@ -137,24 +153,17 @@ impl<'a> Turn<'a> {
     }
 
     pub(super) fn view(&self, group: &str) -> Option<View<'_>> {
-        if let Some(group) = self.soft.classic.get(group) {
-            return Some(View::Classic(Box::new(Cow::Borrowed(group))));
+        match classic(self.hard, &self.soft.classic, group) {
+            Some(group) => Some(View::Classic(Box::new(group))),
+            None => self.hard.consumer(group).map(View::Consumer),
         }
-        let (id, group) = self.hard.groups.get_key_value(group)?;
-        Some(match group {
-            Group::Classic(record) => View::Classic(Box::new(Cow::Owned(ClassicGroup::from_record(id, record)))),
-            Group::Consumer(group) => View::Consumer(group),
-        })
     }
 
     /// Takes a classic group out of the soft state (or its record), to be changed and put back.
     pub(super) fn take_classic(&mut self, group: &str) -> Option<ClassicGroup> {
-        if let Some(group) = self.soft.classic.remove(group) {
-            return Some(group);
-        }
-        match self.hard.groups.get_key_value(group)? {
-            (id, Group::Classic(record)) => Some(ClassicGroup::from_record(id, record)),
-            (_, Group::Consumer(_)) => None,
+        match self.soft.classic.remove(group) {
+            Some(group) => Some(group),
+            None => classic(self.hard, &HashMap::new(), group).map(Cow::into_owned),
         }
     }
 

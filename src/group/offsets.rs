@@ -19,10 +19,10 @@ use super::classic::{RetentionFrom, State};
 use super::consumer::group::ConsumerGroup;
 use super::embedded::text;
 use super::hard::Position;
-use super::machine::{Turn, View, group_not_found};
+use super::machine::{Turn, View, classic, group_not_found};
 use super::records::{CommittedOffset, Name, Record};
 use super::timers::Timer;
-use super::{Client, Result, fail};
+use super::{Result, fail};
 use crate::error::{ApiError, ErrorCode};
 
 /// From this version on members of KIP-848 may commit, and errors may say so.
@@ -50,25 +50,14 @@ pub struct Offsets {
 impl Offsets {
     pub(super) fn apply(
         &mut self,
-        group: &Name,
-        topic: &Name,
+        group: Name,
+        topic: Name,
         partition: i32,
-        value: Option<&CommittedOffset>,
+        value: Option<CommittedOffset>,
         position: Position,
     ) {
-        let Some(value) = value else {
-            remove(&mut self.committed, group, topic, partition);
-            let key = (topic.clone(), partition);
-            let Some(open) = self.open.get_mut(group) else { return };
-            for producer in open.remove(&key).unwrap_or_default() {
-                if let Some(pending) = self.pending.get_mut(&producer) {
-                    remove(pending, group, topic, partition);
-                }
-            }
-            self.open.retain(|_, partitions| !partitions.is_empty());
-            return;
-        };
-        let stored = Stored { value: value.clone(), position: position.offset };
+        let Some(value) = value else { return self.remove(&group, topic, partition) };
+        let stored = Stored { value, position: position.offset };
         let offsets = match position.producer_id {
             None => &mut self.committed,
             Some(producer) => {
@@ -77,7 +66,23 @@ impl Offsets {
                 self.pending.entry(producer).or_default()
             }
         };
-        offsets.entry(group.clone()).or_default().entry(topic.clone()).or_default().insert(partition, stored);
+        match offsets.get_mut(&group).and_then(|topics| topics.get_mut(&topic)) {
+            Some(partitions) => partitions.insert(partition, stored),
+            None => offsets.entry(group).or_default().entry(topic).or_default().insert(partition, stored),
+        };
+    }
+
+    /// What is committed and what is pending.
+    fn remove(&mut self, group: &Name, topic: Name, partition: i32) {
+        remove(&mut self.committed, group, &topic, partition);
+        let Some(open) = self.open.get_mut(group) else { return };
+        let key = (topic, partition);
+        for producer in open.remove(&key).unwrap_or_default() {
+            if let Some(pending) = self.pending.get_mut(&producer) {
+                remove(pending, group, &key.0, partition);
+            }
+        }
+        self.open.retain(|_, partitions| !partitions.is_empty());
     }
 
     /// A producer's transaction has ended. An offset that was committed after its own stays.
@@ -169,7 +174,7 @@ impl Turn<'_> {
     /// The topics come with names and ids, and exist.
     pub fn commit_offsets(
         &mut self,
-        client: Client<'_>,
+        api_version: i16,
         request: &OffsetCommitRequest,
     ) -> Result<Vec<OffsetCommitResponseTopic>> {
         let committer = Committer {
@@ -179,11 +184,12 @@ impl Turn<'_> {
             epoch: request.generation_id_or_member_epoch,
             transactional: false,
         };
-        let permit = self.permit_commit(&committer, client.api_version)?;
+        let permit = self.permit_commit(&committer, api_version)?;
         let group = Name::from(committer.group);
         let expire_timestamp_ms = (request.retention_time_ms != -1).then(|| self.now_ms + request.retention_time_ms);
+        let before = self.out.records.len();
         let mut topics = Vec::with_capacity(request.topics.len());
-        let mut records = Vec::new();
+        self.out.records.reserve_exact(request.topics.iter().map(|topic| topic.partitions.len()).sum());
         for topic in &request.topics {
             let name = Name::from(topic.name.as_str());
             let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -194,27 +200,30 @@ impl Turn<'_> {
                     partitions.push(response.with_error_code(ErrorCode::OffsetMetadataTooLarge.code()));
                     continue;
                 }
-                self.check_permit(&permit, committer.group, topic.topic_id, index)?;
+                if let Err(error) = self.check_permit(&permit, committer.group, topic.topic_id, index) {
+                    // All of it, or nothing.
+                    self.out.records.truncate(before);
+                    return Err(error);
+                }
                 let mut value = CommittedOffset { expire_timestamp_ms, ..self.committed_offset(partition) };
                 // The record's only version with an expiry is older than ids.
                 if expire_timestamp_ms.is_none() {
                     value.topic_id = topic.topic_id;
                 }
                 let (group, topic, value) = (group.clone(), name.clone(), Some(value));
-                records.push(Record::Offset { group, topic, partition: index, value });
+                self.out.records.push(Record::Offset { group, topic, partition: index, value });
                 partitions.push(response);
             }
             let response = OffsetCommitResponseTopic::default().with_name(topic.name.clone());
             topics.push(response.with_topic_id(topic.topic_id).with_partitions(partitions));
         }
-        self.out.records.extend(records);
         Ok(topics)
     }
 
     /// Offsets that count when the producer's transaction commits. The records are to be written in its name.
     pub fn commit_transactional_offsets(
         &mut self,
-        client: Client<'_>,
+        api_version: i16,
         request: &TxnOffsetCommitRequest,
     ) -> Result<Vec<TxnOffsetCommitResponseTopic>> {
         let stale = |error: ApiError| match error.code {
@@ -228,7 +237,7 @@ impl Turn<'_> {
             epoch: request.generation_id,
             transactional: true,
         };
-        let permit = self.permit_commit(&committer, client.api_version).map_err(stale)?;
+        let permit = self.permit_commit(&committer, api_version).map_err(stale)?;
         let mut topics = Vec::with_capacity(request.topics.len());
         let mut records = Vec::new();
         for topic in &request.topics {
@@ -261,7 +270,11 @@ impl Turn<'_> {
         CommittedOffset {
             offset: partition.committed_offset,
             leader_epoch: partition.committed_leader_epoch,
-            metadata: partition.committed_metadata.as_deref().unwrap_or_default().into(),
+            // The empty one needs no memory.
+            metadata: match partition.committed_metadata.as_deref() {
+                None | Some("") => Name::default(),
+                Some(metadata) => metadata.into(),
+            },
             commit_timestamp_ms: self.now_ms,
             expire_timestamp_ms: None,
             topic_id: Uuid::nil(),
@@ -277,7 +290,7 @@ impl Turn<'_> {
         if let Some(group) = self.hard.consumer(committer.group) {
             return permit_in_consumer_group(group, committer, api_version);
         }
-        let Some(mut group) = self.take_classic(committer.group) else {
+        let Some(group) = classic(self.hard, &self.soft.classic, committer.group) else {
             // Anybody may keep offsets in a group that nobody is a member of.
             return match committer.epoch {
                 ..0 => Ok(Permit::All),
@@ -288,17 +301,12 @@ impl Turn<'_> {
                 _ => fail(ErrorCode::IllegalGeneration),
             };
         };
-        let permit =
-            group.permit_commit(committer.member, committer.instance, committer.epoch, committer.transactional);
+        group.permit_commit(committer.member, committer.instance, committer.epoch, committer.transactional)?;
         // A commit is as good as a heartbeat.
-        if permit.is_ok()
-            && !committer.transactional
-            && matches!(group.state, State::Stable | State::PreparingRebalance)
-        {
-            self.expect_heartbeat(&mut group, committer.member);
+        if !committer.transactional && matches!(group.state, State::Stable | State::PreparingRebalance) {
+            group.expect_heartbeat(committer.member, &mut self.soft.timers, self.now_ms);
         }
-        self.put_classic(group);
-        permit.map(|()| Permit::All)
+        Ok(Permit::All)
     }
 
     fn check_permit(&self, permit: &Permit, group: &str, topic_id: Uuid, partition: i32) -> Result<()> {

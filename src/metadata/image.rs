@@ -165,6 +165,11 @@ impl Image {
         self.configs.get_by(|(t, n)| (*t, &**n).cmp(&(resource_type, name))).map(|overrides| &**overrides)
     }
 
+    /// The names of a type's resources that have overrides, sorted.
+    pub fn config_resources(&self, resource_type: i8) -> impl Iterator<Item = &str> {
+        self.configs.iter().filter(move |((of, _), _)| *of == resource_type).map(|((_, name), _)| &**name)
+    }
+
     /// What was changed at run time of a broker's settings.
     pub fn dynamic_broker_configs(&self, broker_id: i32) -> DynamicBrokerConfigs<'_> {
         DynamicBrokerConfigs {

@@ -252,6 +252,11 @@ pub(crate) fn add_topics(image: &Image, topics: &[(&str, i32)]) -> Image {
     image
 }
 
+pub(crate) fn with_config(image: &Image, resource_type: i8, resource: &str, name: &str, value: &str) -> Image {
+    let (resource_name, name, value) = (resource.to_owned(), name.to_owned(), Some(value.to_owned()));
+    apply(image, vec![Record::Config { resource_type, resource_name, name, value }]).0
+}
+
 pub(super) fn topic_records(n: u128) -> Vec<Record> {
     let image = new_cluster();
     let topic = CreatableTopic::default()

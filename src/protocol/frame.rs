@@ -10,6 +10,8 @@ const MIN_READ_BYTES: usize = 512;
 const UNPROVEN_BYTES: usize = 128 << 10;
 /// The most room kept ready for a frame whose size is not known yet.
 const MAX_READ_AHEAD_BYTES: usize = 256 << 10;
+/// Requests up to this size are read several at a time, if several are there.
+const SMALL_BYTES: usize = 8 << 10;
 const SIZE_BYTES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +26,8 @@ pub enum FrameError {
 pub struct FrameBuffer {
     buf: BytesMut,
     max_bytes: usize,
-    /// The size of the largest of the latest frames: the next one probably needs as much.
+    /// The size of the largest of the latest frames, or twice that of small ones that came together: the next read
+    /// probably needs as much.
     expected: usize,
 }
 
@@ -54,7 +57,9 @@ impl FrameBuffer {
         match self.announced()? {
             Some(size) if self.buf.len() - SIZE_BYTES >= size => {
                 self.buf.advance(SIZE_BYTES);
-                self.expected = size.max(self.expected - self.expected / 8);
+                let several = self.buf.len() > size && self.buf.len() <= SMALL_BYTES;
+                let latest = if several { 2 * self.buf.len() } else { size };
+                self.expected = latest.max(self.expected - self.expected / 8);
                 Ok(Some(self.buf.split_to(size).freeze()))
             }
             _ => Ok(None),
@@ -66,7 +71,10 @@ impl FrameBuffer {
     pub fn for_reading(&mut self) -> Result<&mut BytesMut, FrameError> {
         let have = self.buf.len();
         let want = match self.announced()? {
-            Some(size) => (SIZE_BYTES + size).min((2 * have).max(UNPROVEN_BYTES).max(self.expected + SIZE_BYTES)),
+            Some(size) => {
+                let frame = (SIZE_BYTES + size).min((2 * have).max(UNPROVEN_BYTES).max(self.expected + SIZE_BYTES));
+                frame.max(self.expected.min(2 * SMALL_BYTES))
+            }
             None => (self.expected + SIZE_BYTES).clamp(MIN_READ_BYTES, MAX_READ_AHEAD_BYTES),
         };
         self.buf.reserve(want.saturating_sub(have).max(1));
@@ -128,6 +136,30 @@ mod tests {
             arrived += room;
             assert!(frames.buf.capacity() <= 2 * arrived.max(UNPROVEN_BYTES));
         }
+    }
+
+    #[test]
+    fn small_frames_that_come_together_are_read_together() {
+        let four = [&240i32.to_be_bytes()[..], &[7; 240]].concat().repeat(4);
+        let mut frames = FrameBuffer::new(1 << 20);
+        let mut reads = || {
+            let mut stream = &four[..];
+            for reads in 1.. {
+                let buf = frames.for_reading().unwrap();
+                let (now, rest) = stream.split_at(stream.len().min(buf.capacity() - buf.len()));
+                buf.extend_from_slice(now);
+                stream = rest;
+                while frames.take_frame().unwrap().is_some() {}
+                if stream.is_empty() {
+                    assert!(frames.is_empty());
+                    frames.release();
+                    return reads;
+                }
+            }
+            unreachable!("the loop ends with the stream")
+        };
+        assert!(reads() > 1, "nobody can know");
+        assert_eq!((reads(), reads(), reads()), (2, 1, 1));
     }
 
     #[test]

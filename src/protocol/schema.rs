@@ -328,6 +328,9 @@ pub static INCREMENTAL_ALTER_CONFIGS: Schema = Schema::new(
     ],
 );
 
+pub static LIST_CONFIG_RESOURCES: Schema =
+    Schema::new("ListConfigResources", 0, &[Field::new("ResourceTypes", Kind::FixedArray(1)).since(1)]);
+
 pub static DESCRIBE_CLUSTER: Schema = Schema::new(
     "DescribeCluster",
     0,

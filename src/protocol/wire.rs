@@ -146,14 +146,21 @@ impl<'a> Reader<'a> {
 
 /// Writes an answer's fields in the classic or the flexible style.
 #[derive(Debug)]
-pub struct Writer {
-    pub buf: BytesMut,
+pub struct Writer<B = BytesMut> {
+    pub buf: B,
     flexible: bool,
 }
 
 impl Writer {
     pub fn new(capacity: usize, flexible: bool) -> Writer {
         Writer { buf: BytesMut::with_capacity(capacity), flexible }
+    }
+}
+
+impl<B: BufMut> Writer<B> {
+    /// Appends to what is in `buf`.
+    pub fn onto(buf: B, flexible: bool) -> Writer<B> {
+        Writer { buf, flexible }
     }
 
     pub fn unsigned_varint(&mut self, mut value: u32) {

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod compaction;
 pub mod compression;
 pub mod dirs;
+pub mod dump;
 pub mod epochs;
 pub mod io;
 pub mod log;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinSet;
@@ -23,6 +23,8 @@ const POOL_KEEP_BYTES: usize = 8 << 20;
 const CHECKPOINT_INTERVAL_MS: i64 = 5_000;
 /// Logs that a clean stop works on at a time.
 const CLOSED_AT_ONCE: usize = 64;
+/// How often recovery says how far it is.
+const PROGRESS_LINES: usize = 20;
 /// Kafka keeps the ids below for what is no directory: not assigned, lost, moving.
 const FIRST_DIRECTORY_ID: u128 = 100;
 
@@ -474,7 +476,7 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
     if !clean && !found.is_empty() {
         tracing::info!(dir = %dir.display(), logs = found.len(), "the last stop was not clean: recovering");
     }
-    let done = AtomicUsize::new(0);
+    let (done, scanned_bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
     let unsynced = AtomicBool::new(!clean);
     let open_one = |(topic, partition): &(String, i32)| -> Result<LogEntry> {
         let key = (topic.clone(), *partition);
@@ -490,9 +492,11 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
         let recovered = recovery::recover(io, &path, &options.defaults, known)?;
         let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
         unsynced.fetch_or(recovered.changed, Ordering::Relaxed);
-        if recovered.scanned_bytes > 0 {
-            let (end, scanned_bytes) = (recovered.next_offset, recovered.scanned_bytes);
-            tracing::info!(log = %path.display(), end, scanned_bytes, "recovered, {so_far} of {} done", found.len());
+        let scanned_bytes =
+            scanned_bytes.fetch_add(recovered.scanned_bytes, Ordering::Relaxed) + recovered.scanned_bytes;
+        let step = |done| done * PROGRESS_LINES / found.len();
+        if !clean && step(so_far) > step(so_far - 1) {
+            tracing::info!(dir = %dir.display(), scanned_bytes, "recovered {so_far} of {} logs", found.len());
         }
         let log = Log::new(&path, shared.clone(), options.defaults.clone(), recovered, options.now_ms);
         log.set_cleaned_offset(cleaned.get(&key).copied());

@@ -406,5 +406,29 @@ mod snapshot {
     }
 }
 
+/// The producers of a snapshot, each in a line as Apache Kafka's DumpLogSegments has it; Err says what is wrong with it.
+pub fn snapshot_lines(bytes: &[u8]) -> Result<Vec<String>, String> {
+    let line = |(id, producer): (i64, Producer)| {
+        let open = producer.transaction_first_offset;
+        let first = if open == NO_OFFSET { "OptionalLong.empty".to_owned() } else { format!("OptionalLong[{open}]") };
+        let mut line = format!(
+            "producerId: {id} producerEpoch: {} coordinatorEpoch: {} currentTxnFirstOffset: {first} lastTimestamp: {} ",
+            producer.epoch, producer.coordinator_epoch, producer.last_timestamp
+        );
+        if let Some(batch) = producer.batches().first() {
+            line += &format!(
+                "firstSequence: {} lastSequence: {} lastOffset: {} offsetDelta: {} timestamp: {}",
+                batch.first_sequence(),
+                batch.last_sequence,
+                batch.last_offset,
+                batch.offset_delta,
+                batch.timestamp
+            );
+        }
+        line
+    };
+    Ok(snapshot::parse(bytes)?.into_iter().map(line).collect())
+}
+
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
     };
     let stopped_cleanly = known.clean;
     let known = Known { clean: opened.is_some(), ..known };
+    let mut allocated = 0;
     let (mut next_offset, changed) = match opened {
         Some(opened) => {
             producers::load(io, dir, &names, &segments, opened.0, known, &mut producers)?;
@@ -65,7 +66,9 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
             let from = segments[first].base_offset;
             producers::load(io, dir, &names, &segments, from, known, &mut producers)?;
             let state = Scanned { epochs: &mut epochs, producers: &mut producers, known };
-            (recover_segments(io, dir, config, &mut segments, &names, first, state)?, true)
+            let end = recover_segments(io, dir, config, &mut segments, &names, first, state)?;
+            allocated = end.allocated;
+            (end.offset, true)
         }
     };
     let scanned_bytes = if known.clean { 0 } else { segments.iter().filter(|s| s.scanned).map(|s| s.size).sum() };
@@ -76,7 +79,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
         snapshots.map(|name| dir.join(name)).try_for_each(|path| io.remove_file(&path))?;
         segments.push_back(empty_segment(io, dir, log_start_offset, known.now_ms)?);
         producers = Producers::new(known.producer_id_expiration_ms);
-        next_offset = log_start_offset;
+        (next_offset, allocated) = (log_start_offset, 0);
     }
     for segment in segments.iter_mut().rev().skip(1) {
         rebuild_indexes(io, config, segment, &names, stopped_cleanly)?;
@@ -102,6 +105,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
         epochs_changed,
         epochs,
         scanned_bytes,
+        allocated,
         changed,
     })
 }
@@ -328,7 +332,14 @@ fn first_to_scan(segments: &VecDeque<Segment>, names: &[String], recovery_point:
     completed.iter().rposition(|completed| *completed).map_or(0, |last| last + 1)
 }
 
-/// After a crash: scans the segments from the `first` on. Returns the log end offset.
+/// Where a log ends.
+struct LogEnd {
+    offset: i64,
+    /// The active segment's file, with space reserved behind its last batch.
+    allocated: u64,
+}
+
+/// After a crash: scans the segments from the `first` on.
 fn recover_segments(
     io: &Io,
     dir: &Path,
@@ -337,21 +348,27 @@ fn recover_segments(
     names: &[String],
     first: usize,
     mut scanned: Scanned<'_>,
-) -> Result<i64> {
+) -> Result<LogEnd> {
     let ends: Vec<i64> = segments.iter().skip(1).map(|s| s.base_offset).chain([i64::MAX]).collect();
-    let mut next_offset = segments[first].base_offset;
+    let mut log_end = LogEnd { offset: segments[first].base_offset, allocated: 0 };
     for i in first..segments.len() {
         let segment = &mut segments[i];
         let size = segment.size;
-        next_offset = scan_segment(segment, config, Some(&mut scanned))?;
+        log_end.offset = scan_segment(segment, config, Some(&mut scanned))?;
         let cut = size - segment.size;
-        if cut > 0 {
-            let path = segment.files.path(".log");
-            aside::keep(io, &path, segment.size, next_offset)?;
-            tracing::info!(file = %path.display(), end = next_offset, cut_bytes = cut, "cut after the last whole batch");
+        let end = ends[i];
+        let path = segment.files.path(".log");
+        let only_reserved = cut > 0 && aside::is_reserved(io, &path, segment.size)?;
+        if only_reserved && end == i64::MAX {
+            // Of use for what comes next; ten thousand logs that are cut first take their time.
+            log_end.allocated = size;
+        } else if cut > 0 {
+            if !only_reserved {
+                aside::keep(io, &path, segment.size, log_end.offset)?;
+            }
+            tracing::info!(file = %path.display(), end = log_end.offset, cut_bytes = cut, "cut after the last whole batch");
             segment.files.writer()?.truncate(segment.size)?;
         }
-        let end = ends[i];
         if end != i64::MAX && size > 0 {
             // The snapshot at its end says that it is whole, and what a killed process wrote may be in the page cache alone.
             segment.files.writer()?.sync_data_blocking()?;
@@ -362,7 +379,7 @@ fn recover_segments(
         }
         // A segment that was rolled but not yet cut ends in reserved space; one that ends early has lost batches, unless
         // it was completed once, which its successor's snapshot tells, and compacted later.
-        if next_offset < end && (cut > 0 || !is_completed(names, end)) {
+        if log_end.offset < end && (cut > 0 || !is_completed(names, end)) {
             for lost in segments.drain(i + 1..) {
                 aside::keep_whole(io, &lost.files.path(".log"), lost.size)?;
                 lost.files.remove()?;
@@ -377,7 +394,7 @@ fn recover_segments(
     // They would be taken for whole if the segment were rolled and not completed.
     io.remove_file(&active.files.path(".index"))?;
     io.remove_file(&active.files.path(".timeindex"))?;
-    Ok(next_offset)
+    Ok(log_end)
 }
 
 /// Reads a segment from its start; rebuilds its indexes and timestamps, and sets its size to the end of the last whole

@@ -16,6 +16,8 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use segment::{Found, read_batch};
+
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {

@@ -228,6 +228,30 @@ fn space_that_a_killed_kafka_reserved_in_the_indexes_of_an_empty_log_is_given_ba
 }
 
 #[test]
+fn space_that_was_reserved_before_a_crash_is_written_to_after_it_and_cut_by_the_clean_stop() {
+    on_every_backend(|dir, io| async move {
+        let open = || {
+            let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+            let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
+            (logs, log)
+        };
+        let (logs, log) = open();
+        append_written(&log, &batch_of(2, 300, NOW_MS, 1)).await;
+        let path = log.dir().join("00000000000000000000.log");
+        drop((logs, log));
+        let batch_bytes = batch_of(2, 300, NOW_MS, 1).len() as u64;
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+        let (logs, log) = open();
+        assert_eq!((log.log_end_offset(), path.metadata().unwrap().len()), (2, 1 << 20));
+        append_written(&log, &batch_of(2, 300, NOW_MS, 2)).await;
+        assert_eq!(consume(&log, 1).await, [(1, 1, 300), (2, 2, 300), (3, 2, 300)]);
+        assert_eq!(path.metadata().unwrap().len(), 1 << 20);
+        logs.close(1).await.unwrap();
+        assert_eq!(path.metadata().unwrap().len(), 2 * batch_bytes);
+    });
+}
+
+#[test]
 fn a_torn_last_batch_is_cut() {
     on_every_backend(|dir, io| async move {
         let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();

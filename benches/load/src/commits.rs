@@ -48,7 +48,8 @@ struct Committer {
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let brokers = options.pair.start(&[])?;
+    // The groups come one after another.
+    let brokers = options.pair.start(&["group.initial.rebalance.delay.ms=0"])?;
     let mut committers = Vec::new();
     for broker in &brokers {
         broker.resume()?;

@@ -3,8 +3,8 @@
 //! One blocking thread a connection. All frames are encoded and all connections open before the clock starts.
 
 use std::net::SocketAddr;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -110,11 +110,29 @@ pub fn tail(target: &Target, load: ProduceLoad) -> Result<Outcome> {
     Ok(Outcome { bytes: received, usage })
 }
 
-/// One record at a time on one connection: how long each waits for its acknowledgement, sorted.
-pub fn latency(target: &Target, record_bytes: usize, count: usize) -> Result<Vec<Duration>> {
-    let mut connection = Connection::open(target.address)?;
+/// One record at a time on each connection, the partitions dealt out among them, `count` times: how long each record
+/// waits for its acknowledgement, sorted.
+pub fn latency(target: &Target, record_bytes: usize, count: usize) -> Result<(Vec<Duration>, Usage)> {
     let batch = batch::encode(record_bytes, 0, &mut Random::new(3));
-    let mut frame = wire::produce(target.topic, 0, &batch.bytes);
+    let latencies = Mutex::new(Vec::with_capacity(count * target.connections));
+    let mut workers = Vec::new();
+    for partition in (0..target.partitions).cycle().take(target.connections) {
+        let connection = Connection::open(target.address)?;
+        let frame = wire::produce(target.topic, partition, &batch.bytes);
+        let latencies = &latencies;
+        workers.push(move || {
+            let own = produce_singly(connection, frame, count)?;
+            latencies.lock().map_err(|_| anyhow!("a load thread panicked"))?.extend(own);
+            Ok(())
+        });
+    }
+    let usage = run_together(target.pid, workers)?;
+    let mut latencies = latencies.into_inner().map_err(|_| anyhow!("a load thread panicked"))?;
+    latencies.sort_unstable();
+    Ok((latencies, usage))
+}
+
+fn produce_singly(mut connection: Connection, mut frame: Frame, count: usize) -> Result<Vec<Duration>> {
     let mut latencies = Vec::with_capacity(count);
     for _ in 0..count {
         let sent = Instant::now();
@@ -123,7 +141,6 @@ pub fn latency(target: &Target, record_bytes: usize, count: usize) -> Result<Vec
         latencies.push(sent.elapsed());
         wire::produced_offset(response)?;
     }
-    latencies.sort_unstable();
     Ok(latencies)
 }
 

@@ -9,6 +9,7 @@ mod chart;
 mod commits;
 mod compaction;
 mod connection;
+mod durable;
 mod groups;
 mod load;
 mod meter;
@@ -59,6 +60,8 @@ enum Command {
     Groups(groups::Options),
     /// Measure the compaction of Ottla and of Apache Kafka.
     Compaction(compaction::Options),
+    /// Measure appends with flush.messages=1 on Ottla and on Apache Kafka.
+    Durable(durable::Options),
     /// Measure starts and idleness of Ottla and of Apache Kafka with many partitions.
     Partitions(partitions::Options),
     /// Measure transactions on Ottla and on Apache Kafka.
@@ -130,7 +133,8 @@ fn main() -> Result<()> {
             println!("{}", load::tail(&options.topic.new_topic()?, options.load())?.summary());
         }
         Command::Latency { topic, record_bytes, records } => {
-            let latencies = load::latency(&topic.new_topic()?, record_bytes, records)?;
+            let (latencies, _) =
+                load::latency(&Target { connections: 1, ..topic.new_topic()? }, record_bytes, records)?;
             for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
                 println!("{name} {:?}", percentile(&latencies, share));
             }
@@ -139,6 +143,7 @@ fn main() -> Result<()> {
         Command::Commits(options) => commits::run(&options)?,
         Command::Groups(options) => groups::run(&options)?,
         Command::Compaction(options) => compaction::run(&options)?,
+        Command::Durable(options) => durable::run(&options)?,
         Command::Partitions(options) => partitions::run(&options)?,
         Command::Transactions(options) => transactions::run(&options)?,
         Command::ProducerIds(options) => transactions::run_ids(&options)?,

@@ -196,7 +196,7 @@ fn warm_up(broker: &Broker, plan: Plan) -> Result<()> {
         for _ in 0..FETCHES {
             load::fetch(&target)?;
         }
-        load::latency(&target, load.record_bytes, plan.latency_records / 2)?;
+        load::latency(&Target { connections: 1, ..target }, load.record_bytes, plan.latency_records / 2)?;
         broker.delete_topic(&topic)?;
     }
     eprintln!("{} is warm", broker.kind.name());
@@ -224,8 +224,9 @@ fn measure(broker: &Broker, scenario: Scenario, round: usize, plan: Plan, result
         Scenario::Produce100 => record(results, broker.kind, "produce_100", &load::produce(&target, load)?),
         Scenario::Tail => record(results, broker.kind, "tail", &load::tail(&target, load)?),
         Scenario::Latency => {
+            let target = Target { connections: 1, ..target };
             load::latency(&target, load.record_bytes, plan.latency_records / 10)?;
-            let latencies = load::latency(&target, load.record_bytes, plan.latency_records)?;
+            let (latencies, _) = load::latency(&target, load.record_bytes, plan.latency_records)?;
             for (id, share) in [("latency_p50", 0.5), ("latency_p99", 0.99), ("latency_p999", 0.999)] {
                 results.add(broker.kind, id, percentile(&latencies, share).as_secs_f64() * 1e6);
             }

@@ -7,10 +7,20 @@ use kafka_protocol::messages::{HeartbeatRequest, LeaveGroupRequest};
 use super::group::{ClassicGroup, State};
 use super::join_error;
 use crate::error::ErrorCode;
-use crate::group::machine::Turn;
+use crate::group::machine::{Turn, classic};
 use crate::group::records::Name;
-use crate::group::timers::Timer;
+use crate::group::timers::{Timer, Timers};
 use crate::group::{Result, fail};
+
+impl ClassicGroup {
+    /// The member has its session timeout from now on.
+    pub(in crate::group) fn expect_heartbeat(&self, member: &str, timers: &mut Timers, now_ms: i64) {
+        if let Some(member) = self.members.get(member) {
+            let timer = Timer::Heartbeat { group: self.id.clone(), member: member.id.clone() };
+            timers.set(timer, now_ms + i64::from(member.session_timeout_ms));
+        }
+    }
+}
 
 impl Turn<'_> {
     pub fn heartbeat(&mut self, request: &HeartbeatRequest) -> Result<()> {
@@ -21,18 +31,13 @@ impl Turn<'_> {
         if let Some(group) = self.hard.consumer(id) {
             return self.heartbeat_in_consumer_group(group, request);
         }
-        let Some(mut group) = self.take_classic(id) else { return fail(ErrorCode::UnknownMemberId) };
-        let result = self.heartbeat_classic(&mut group, request);
-        self.put_classic(group);
-        result
-    }
-
-    fn heartbeat_classic(&mut self, group: &mut ClassicGroup, request: &HeartbeatRequest) -> Result<()> {
+        let group = classic(self.hard, &self.soft.classic, id);
+        let Some(group) = group else { return fail(ErrorCode::UnknownMemberId) };
         group.check_member(&request.member_id, request.group_instance_id.as_deref())?;
         if request.generation_id != group.generation {
             return fail(ErrorCode::IllegalGeneration);
         }
-        self.expect_heartbeat(group, &request.member_id);
+        group.expect_heartbeat(&request.member_id, &mut self.soft.timers, self.now_ms);
         match group.state {
             State::Empty => fail(ErrorCode::UnknownMemberId),
             State::PreparingRebalance => fail(ErrorCode::RebalanceInProgress),
@@ -41,11 +46,8 @@ impl Turn<'_> {
     }
 
     /// The member has its session timeout from now on.
-    pub(in crate::group) fn expect_heartbeat(&mut self, group: &mut ClassicGroup, member: &str) {
-        if let Some(member) = group.members.get(member) {
-            let timer = Timer::Heartbeat { group: group.id.clone(), member: member.id.clone() };
-            self.soft.timers.set(timer, self.now_ms + i64::from(member.session_timeout_ms));
-        }
+    pub(in crate::group) fn expect_heartbeat(&mut self, group: &ClassicGroup, member: &str) {
+        group.expect_heartbeat(member, &mut self.soft.timers, self.now_ms);
     }
 
     pub(in crate::group) fn heartbeat_expired(&mut self, id: &Name, member: &Name) {

@@ -1,10 +1,15 @@
 //! The target assignment: who shall own what in a new epoch of the group.
 
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use uuid::Uuid;
+
 use super::assignors::{self, MemberSpec, Plan};
 use super::group::{ConsumerGroup, Member};
 use super::{preferred_assignor, with_updated};
 use crate::group::machine::Turn;
-use crate::group::records::{Assignment, Name, Record, TargetEpoch};
+use crate::group::records::{Assignment, MemberMetadata, Name, Record, TargetEpoch};
 
 impl Turn<'_> {
     /// The epoch and the updated member's part of the newest target assignment, which is made here if it is time.
@@ -38,23 +43,26 @@ impl Turn<'_> {
     fn compute(&self, group: &ConsumerGroup, updated: &Member) -> Plan {
         let members = || with_updated(group, updated);
         let none = Assignment::new();
-        let specs = members().map(|member| {
-            let topics = group.topics_of(&member.metadata).into_iter();
-            MemberSpec {
-                id: &member.id,
-                instance: member.metadata.instance_id.as_ref(),
-                topics: topics.filter_map(|name| self.cluster.topic(name)).map(|topic| topic.id).collect(),
-                assigned: group.target.get(&member.id).unwrap_or(&none),
-            }
+        let topics_of = |member: &Member| -> Rc<BTreeSet<Uuid>> {
+            let topics = group.topics_with_duplicates_of(&member.metadata).filter_map(|name| self.cluster.topic(name));
+            Rc::new(topics.map(|topic| topic.id).collect())
+        };
+        let same = |own: &MemberMetadata, of: &MemberMetadata| own.topics == of.topics && own.regex == of.regex;
+        let own_topics = topics_of(updated);
+        let specs = members().map(|member| MemberSpec {
+            id: &member.id,
+            instance: member.metadata.instance_id.as_ref(),
+            topics: match same(&updated.metadata, &member.metadata) {
+                true => own_topics.clone(),
+                false => topics_of(member),
+            },
+            assigned: group.target.get(&member.id).unwrap_or(&none),
         });
         let mut specs: Vec<MemberSpec<'_>> = specs.collect();
         specs.sort_by_key(|spec| spec.id);
-        // By name and by regular expression at once the topics may differ even if both are the same for all.
-        let same = |member: &Member| {
-            let (own, of) = (&updated.metadata, &member.metadata);
-            own.topics == of.topics && own.regex == of.regex && (own.regex.is_empty() || own.topics.is_empty())
-        };
-        let homogeneous = members().all(same);
+        // Kafka takes a subscription by name and by regular expression at once for one of its own.
+        let only_one_way = updated.metadata.regex.is_empty() || updated.metadata.topics.is_empty();
+        let homogeneous = only_one_way && members().all(|member| same(&updated.metadata, &member.metadata));
         let partitions = |topic| self.cluster.topic_by_id(topic).map_or(0, |topic| topic.partitions);
         match preferred_assignor(members()).unwrap_or(&self.settings.consumer.assignors[0]).as_ref() {
             "range" => assignors::range::assign(&specs, &partitions),

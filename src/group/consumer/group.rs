@@ -27,6 +27,8 @@ pub struct ConsumerGroup {
     pub has_partitions_record: bool,
     /// instance id -> member id
     static_members: BTreeMap<Name, Name>,
+    /// How many members subscribe by a regular expression.
+    subscribers: BTreeMap<Name, usize>,
     /// The epoch of the member that owns a partition, or has not given it up yet.
     owners: BTreeMap<(Uuid, i32), i32>,
 }
@@ -90,6 +92,7 @@ impl Default for ConsumerGroup {
             regexes: BTreeMap::new(),
             has_partitions_record: false,
             static_members: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
             owners: BTreeMap::new(),
         }
     }
@@ -146,6 +149,9 @@ impl ConsumerGroup {
         if let Some(instance) = &member.metadata.instance_id {
             self.static_members.insert(instance.clone(), id.clone());
         }
+        if !member.metadata.regex.is_empty() {
+            *self.subscribers.entry(member.metadata.regex.clone()).or_default() += 1;
+        }
         self.members.insert(id.clone(), member);
     }
 
@@ -159,8 +165,14 @@ impl ConsumerGroup {
         }
     }
 
-    /// What another member has taken over in the meantime stays with that one.
+    /// A member that is not among the others now. What another has taken over in the meantime stays with that one.
     fn release(&mut self, member: &Member) {
+        if let Some(subscribers) = self.subscribers.get_mut(&member.metadata.regex) {
+            *subscribers -= 1;
+            if *subscribers == 0 {
+                self.subscribers.remove(&member.metadata.regex);
+            }
+        }
         for (topic_id, partitions) in member.current.assigned.iter().chain(&member.current.revoking) {
             for partition in partitions.keys() {
                 let key = (*topic_id, *partition);
@@ -202,7 +214,12 @@ impl ConsumerGroup {
 
     /// How many members subscribe by this regular expression.
     pub fn subscribers(&self, regex: &str) -> usize {
-        self.members.values().filter(|member| *member.metadata.regex == *regex).count()
+        self.subscribers.get(regex).copied().unwrap_or(0)
+    }
+
+    /// The regular expressions by which members subscribe.
+    pub fn subscribed_regexes(&self) -> impl Iterator<Item = &Name> {
+        self.subscribers.keys()
     }
 
     pub fn classic_members(&self) -> usize {
@@ -211,8 +228,13 @@ impl ConsumerGroup {
 
     /// All that a member subscribes to, as far as its regular expression is resolved.
     pub fn topics_of<'a>(&'a self, metadata: &'a MemberMetadata) -> BTreeSet<&'a Name> {
+        self.topics_with_duplicates_of(metadata).collect()
+    }
+
+    /// The same for who does not mind to see a topic twice, unsorted.
+    pub fn topics_with_duplicates_of<'a>(&'a self, metadata: &'a MemberMetadata) -> impl Iterator<Item = &'a Name> {
         let by_regex = self.regexes.get(&metadata.regex).into_iter().flat_map(|regex| &regex.topics);
-        metadata.topics.iter().chain(by_regex).collect()
+        metadata.topics.iter().chain(by_regex)
     }
 
     /// What removes the group from the log.

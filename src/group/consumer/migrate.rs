@@ -33,7 +33,8 @@ impl Turn<'_> {
         classic.answer_all(ErrorCode::RebalanceInProgress, &mut self.out);
         self.cancel_classic_timers(&mut classic);
         let mut group = ConsumerGroup::default();
-        let hash = metadata_hash(self.cluster, &group, members.iter().map(|(member, _)| member));
+        let hash =
+            metadata_hash(self.cluster, &mut self.soft.topic_hashes, &group, members.iter().map(|(member, _)| member));
         let records = upgrade_records(&id, &members, GroupEpoch { epoch: classic.generation, metadata_hash: hash });
         records.iter().for_each(|record| group.apply(record));
         self.out.records.push(Record::Group { group: id.clone(), value: None });

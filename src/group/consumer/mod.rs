@@ -11,10 +11,12 @@ mod migrate;
 mod reconcile;
 mod subscription;
 
+pub use subscription::TopicHashes;
 #[cfg(test)]
 pub(super) use subscription::topic_hash;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::machine::Turn;
 use super::records::{MemberState, Name};
@@ -42,7 +44,10 @@ pub(super) fn preferred_assignor<'a>(members: impl Iterator<Item = &'a Member>) 
 
 /// The group's members, `updated` as it is going to be.
 fn with_updated<'a>(group: &'a ConsumerGroup, updated: &'a Member) -> impl Iterator<Item = &'a Member> + Clone {
-    group.members.values().filter(|member| member.id != updated.id).chain(std::iter::once(updated))
+    let id = &*updated.id;
+    let before = group.members.range::<str, _>((Bound::Unbounded, Bound::Excluded(id)));
+    let after = group.members.range::<str, _>((Bound::Excluded(id), Bound::Unbounded));
+    before.chain(after).map(|(_, member)| member).chain(std::iter::once(updated))
 }
 
 impl Turn<'_> {

@@ -1,7 +1,7 @@
 //! What a group subscribes to: names, regular expressions resolved on the server, and the hash by which a change of the
 //! topics is noticed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hasher;
 
 use regex::{Regex, RegexBuilder};
@@ -11,7 +11,7 @@ use super::group::{ConsumerGroup, Member};
 use super::with_updated;
 use crate::error::{ApiError, ErrorCode};
 use crate::group::machine::Turn;
-use crate::group::records::{GroupEpoch, Name, Record, ResolvedRegex};
+use crate::group::records::{GroupEpoch, MemberMetadata, Name, Record, ResolvedRegex};
 use crate::group::timers::Timer;
 use crate::group::{Cluster, Result, Topic};
 
@@ -57,14 +57,15 @@ impl Turn<'_> {
             }
             is_resolved = new.regex.is_empty() || group.regexes.contains_key(&new.regex);
         }
-        self.resolve_soon(id, group, updated);
+        self.resolve_soon(id, group, old, new);
         Ok(SubscriptionChange { topics_changed, is_resolved, changed: topics_changed || regex_changed })
     }
 
     /// Resolving is a turn of its own, after this one.
-    fn resolve_soon(&mut self, id: &Name, group: &ConsumerGroup, updated: &Member) {
-        let regexes = with_updated(group, updated).map(|member| &member.metadata.regex);
-        let mut regexes = regexes.filter(|regex| !regex.is_empty()).peekable();
+    fn resolve_soon(&mut self, id: &Name, group: &ConsumerGroup, old: &MemberMetadata, new: &MemberMetadata) {
+        let given_up = |regex: &Name| *regex == old.regex && old.regex != new.regex && group.subscribers(regex) == 1;
+        let of_others = group.subscribed_regexes().filter(|regex| !given_up(regex));
+        let mut regexes = of_others.chain(Some(&new.regex).filter(|regex| !regex.is_empty())).peekable();
         if regexes.peek().is_none() {
             return;
         }
@@ -85,11 +86,8 @@ impl Turn<'_> {
 
     pub(in crate::group) fn resolve_regexes(&mut self, id: &Name) {
         let Some(group) = self.hard.consumer(id) else { return };
-        let regexes: BTreeSet<&Name> = group.members.values().map(|member| &member.metadata.regex).collect();
-        let compiled = regexes.into_iter().filter_map(|regex| {
-            let compiled = compile(regex).ok().filter(|_| !regex.is_empty());
-            compiled.map(|compiled| (regex, compiled))
-        });
+        let regexes = group.subscribed_regexes();
+        let compiled = regexes.filter_map(|regex| Some((regex, compile(regex).ok()?)));
         let names: Vec<Name> = self.cluster.topic_names();
         let mut resolved = group.clone();
         let mut bump = false;
@@ -106,7 +104,7 @@ impl Turn<'_> {
             self.out.records.push(record);
         }
         self.soft.consumer.entry(id.clone()).or_default().resolved = Some((self.now_ms, self.cluster.version()));
-        let hash = metadata_hash(self.cluster, &resolved, resolved.members.values());
+        let hash = metadata_hash(self.cluster, &mut self.soft.topic_hashes, &resolved, resolved.members.values());
         if bump || hash != group.metadata_hash {
             self.bump_epoch(id, group, hash);
         }
@@ -127,7 +125,7 @@ impl Turn<'_> {
         if !bump && checked.is_some_and(|(at, epoch)| at == version && epoch <= group.epoch) {
             return group.epoch;
         }
-        let hash = metadata_hash(self.cluster, group, with_updated(group, updated));
+        let hash = metadata_hash(self.cluster, &mut self.soft.topic_hashes, group, with_updated(group, updated));
         let epoch = match bump || hash != group.metadata_hash {
             true => self.bump_epoch(id, group, hash),
             false => group.epoch,
@@ -145,7 +143,7 @@ impl Turn<'_> {
         let unused = group.regexes.keys().filter(|regex| !left().any(|member| member.metadata.regex == **regex));
         let tombstone = |regex: &Name| Record::Regex { group: id.clone(), regex: regex.clone(), value: None };
         self.out.records.extend(unused.map(tombstone));
-        let hash = metadata_hash(self.cluster, group, left());
+        let hash = metadata_hash(self.cluster, &mut self.soft.topic_hashes, group, left());
         self.bump_epoch(id, group, hash);
     }
 }
@@ -162,19 +160,43 @@ fn invalid_regex(regex: &str, error: &regex::Error) -> ApiError {
     ApiError::new(ErrorCode::InvalidRegularExpression, message)
 }
 
+/// The hashes of topics that groups subscribe to, as of one version of the metadata: each is that of all partitions and
+/// their racks, and is asked for with every member that joins.
+#[derive(Debug, Default)]
+pub struct TopicHashes {
+    version: i64,
+    by_name: HashMap<Name, i64>,
+}
+
+impl TopicHashes {
+    /// None: there is no such topic.
+    fn of(&mut self, cluster: &dyn Cluster, name: &Name) -> Option<i64> {
+        if self.version != cluster.version() {
+            *self = TopicHashes { version: cluster.version(), ..TopicHashes::default() };
+        }
+        if let Some(hash) = self.by_name.get(name) {
+            return Some(*hash);
+        }
+        let hash = topic_hash(cluster, &cluster.topic(name)?);
+        self.by_name.insert(name.clone(), hash);
+        Some(hash)
+    }
+}
+
 /// Kafka's hash of the topics that the members subscribe to: ids, names, partitions and their racks.
 pub(super) fn metadata_hash<'a>(
     cluster: &dyn Cluster,
+    known: &mut TopicHashes,
     group: &'a ConsumerGroup,
     members: impl Iterator<Item = &'a Member>,
 ) -> i64 {
     let mut hashes = BTreeMap::new();
     for member in members {
-        for name in group.topics_of(&member.metadata) {
+        for name in group.topics_with_duplicates_of(&member.metadata) {
             if !hashes.contains_key(name)
-                && let Some(topic) = cluster.topic(name)
+                && let Some(hash) = known.of(cluster, name)
             {
-                hashes.insert(name, topic_hash(cluster, &topic));
+                hashes.insert(name, hash);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::group::machine::Environment;
@@ -100,7 +101,7 @@ pub struct Harness {
 }
 
 enum Entry {
-    Record { bytes: (bytes::Bytes, Option<bytes::Bytes>), producer_id: Option<i64> },
+    Record { bytes: (Bytes, Option<Bytes>), producer_id: Option<i64> },
     EndTransaction { producer_id: i64, committed: bool },
 }
 
@@ -133,11 +134,13 @@ impl Harness {
         let env = Environment { now_ms: *now_ms, cluster: topics, settings, new_id: &new_id };
         let (answer, effects) = machine.turn(env, handle);
         for record in &effects.records {
-            let bytes = record.encode();
+            let mut encoded = Vec::new();
+            let (key, value) = record.encode(&mut encoded);
+            let bytes = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
             let position = Position { offset: self.log.len() as i64, producer_id };
             let decoded = Record::decode(&bytes.0, bytes.1.as_deref()).unwrap();
             assert_eq!(decoded, *record, "a record is read as it was written");
-            self.machine.apply(record, position);
+            self.machine.apply(decoded, position);
             self.log.push(Entry::Record { bytes, producer_id });
         }
         (answer, effects)
@@ -169,7 +172,7 @@ impl Harness {
             match entry {
                 Entry::Record { bytes: (key, value), producer_id } => {
                     let record = Record::decode(key, value.as_deref()).unwrap();
-                    machine.apply(&record, Position { offset, producer_id: *producer_id });
+                    machine.apply(record, Position { offset, producer_id: *producer_id });
                 }
                 Entry::EndTransaction { producer_id, committed } => machine.end_transaction(*producer_id, *committed),
             }

@@ -330,8 +330,8 @@ impl Scene<'_> {
             .with_group_instance_id(words.text("instance"))
             .with_retention_time_ms(words.number("retention", -1))
             .with_topics(topics.collect());
-        let client = Client { id: "c", host: "/h", api_version: words.number("v", 9) };
-        let (result, effects) = self.harness.turn(|turn| turn.commit_offsets(client, &request));
+        let api_version = words.number("v", 9);
+        let (result, effects) = self.harness.turn(|turn| turn.commit_offsets(api_version, &request));
         let codes = result.map(|topics| {
             let codes = topics.iter().flat_map(|topic| &topic.partitions).map(|partition| error(partition.error_code));
             codes.collect::<Vec<_>>().join(" ")
@@ -352,10 +352,9 @@ impl Scene<'_> {
             .with_member_id(string(words.plain[2].trim_matches('-')))
             .with_generation_id(words.plain[3].parse().unwrap())
             .with_topics(topics.collect());
-        let client = Client { id: "c", host: "/h", api_version: 5 };
         let producer = words.plain[0].parse().unwrap();
         let (result, effects) =
-            self.harness.turn_of(Some(producer), |turn| turn.commit_transactional_offsets(client, &request));
+            self.harness.turn_of(Some(producer), |turn| turn.commit_transactional_offsets(5, &request));
         let codes = result.map(|topics| {
             let codes = topics.iter().flat_map(|topic| &topic.partitions).map(|partition| error(partition.error_code));
             codes.collect::<Vec<_>>().join(" ")

@@ -16,6 +16,16 @@ pub struct Record<'a> {
     pub headers: &'a [u8],
 }
 
+impl<'a> Record<'a> {
+    /// The names of its headers, in order.
+    pub fn header_keys(&self) -> Result<Vec<&'a [u8]>, BatchError> {
+        let mut headers = Cursor(self.headers);
+        let mut keys = Vec::new();
+        headers.walk_headers(|key| keys.push(key))?;
+        Ok(keys)
+    }
+}
+
 /// The batch's records section, decompressed if need be. `limit_bytes` bounds what decompression may produce.
 pub fn records_bytes(batch: &[u8], limit_bytes: usize) -> Result<Cow<'_, [u8]>, BatchError> {
     let header = BatchHeader::read(batch)?;
@@ -87,7 +97,7 @@ impl<'a> Records<'a> {
         let key = body.nullable()?;
         let value = body.nullable()?;
         let headers = body.0;
-        body.skip_headers()?;
+        body.walk_headers(|_| {})?;
         if !body.0.is_empty() {
             return Err(BatchError::Records("a record is longer than its fields"));
         }
@@ -145,7 +155,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn skip_headers(&mut self) -> Result<(), BatchError> {
+    fn walk_headers(&mut self, mut meet: impl FnMut(&'a [u8])) -> Result<(), BatchError> {
         let count = self.varint()?;
         // A header takes at least two bytes, so that a count beyond the record ends the loop early.
         if count < 0 {
@@ -153,7 +163,7 @@ impl<'a> Cursor<'a> {
         }
         for _ in 0..count {
             let name_bytes = usize::try_from(self.varint()?).map_err(|_| HEADER_NAME)?;
-            self.take(name_bytes)?;
+            meet(self.take(name_bytes)?);
             self.nullable()?;
         }
         Ok(())
@@ -204,9 +214,18 @@ pub(super) fn read_varlong(mut byte: impl FnMut() -> Result<u8, BatchError>) -> 
     Ok((value >> 1) as i64 ^ -((value & 1) as i64))
 }
 
+fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63) as u64
+}
+
+/// How many bytes [`put_varlong`] appends.
+pub(crate) fn varlong_bytes(value: i64) -> usize {
+    zigzag(value).max(1).ilog2() as usize / 7 + 1
+}
+
 /// Appends `value` zigzag encoded.
 pub(crate) fn put_varlong(dst: &mut Vec<u8>, value: i64) {
-    let mut rest = (value << 1 ^ value >> 63) as u64;
+    let mut rest = zigzag(value);
     while rest >= 0x80 {
         dst.push(rest as u8 | 0x80);
         rest >>= 7;

@@ -364,9 +364,20 @@ impl File {
     /// On a direct file `pos` and each part must be whole blocks, into allocated space (the kernel hands a write that
     /// extends the file to a worker thread).
     pub async fn write_at(&self, parts: Vec<Part>, pos: u64) -> Result<()> {
-        let op = Op::write(self, parts, pos);
+        let op = Op::write(self, parts, pos, false);
         // A buffered write on the ring would be handed to a kernel worker, at many times the cost.
         let (op, result) = if self.is_direct() { self.run(op).await } else { op.run() };
+        self.named(op.name(), result)
+    }
+
+    /// The same, and when it is done these bytes, though not others that were written before, survive power loss. On a
+    /// ring that costs no other thread, and the disk flushes for several at once.
+    pub async fn write_durably_at(&self, parts: Vec<Part>, pos: u64) -> Result<()> {
+        if !self.is_direct() {
+            self.write_at(parts, pos).await?;
+            return self.sync_data().await;
+        }
+        let (op, result) = self.run(Op::write(self, parts, pos, true)).await;
         self.named(op.name(), result)
     }
 

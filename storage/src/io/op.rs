@@ -26,17 +26,15 @@ enum Data {
     Write {
         parts: Vec<Part>,
         iovecs: Vec<libc::iovec>,
+        /// Done when it is on the disk.
+        durable: bool,
     },
     /// `wanted` bytes from `skip` on are the caller's; the rest was read to reach whole blocks.
-    Read {
-        buffer: Buffer,
-        skip: usize,
-        wanted: usize,
-    },
+    Read { buffer: Buffer, skip: usize, wanted: usize },
 }
 
 impl Op {
-    pub fn write(file: &File, parts: Vec<Part>, pos: u64) -> Op {
+    pub fn write(file: &File, parts: Vec<Part>, pos: u64, durable: bool) -> Op {
         let len = parts.iter().map(Part::len).sum();
         if file.is_direct() {
             let aligned = |n: usize| n.is_multiple_of(BLOCK);
@@ -44,7 +42,7 @@ impl Op {
                 aligned(pos as usize) && parts.iter().all(|p| aligned(p.len()) && aligned(p.as_ptr() as usize))
             );
         }
-        Op { file: file.clone(), data: Data::Write { parts, iovecs: Vec::new() }, pos, len, done: 0 }
+        Op { file: file.clone(), data: Data::Write { parts, iovecs: Vec::new(), durable }, pos, len, done: 0 }
     }
 
     /// On a direct file the blocks that cover the range are read.
@@ -96,9 +94,11 @@ impl Op {
     pub fn run(mut self) -> (Op, io::Result<()>) {
         loop {
             let answer = self.call();
-            if let Some(result) = self.advance(answer) {
-                return (self, result);
+            let Some(mut result) = self.advance(answer) else { continue };
+            if let Data::Write { durable: true, .. } = self.data {
+                result = result.and_then(|()| self.file.handle().sync_range(self.pos, self.len as u64));
             }
+            return (self, result);
         }
     }
 
@@ -118,14 +118,18 @@ impl Op {
         let fd = types::Fd(self.file.handle().as_raw_fd());
         let pos = self.pos + self.done as u64;
         match &mut self.data {
-            Data::Write { parts, iovecs } => {
+            Data::Write { parts, iovecs, durable } => {
                 *iovecs = chunk::iovecs(parts, self.done);
+                let flags = if *durable { libc::RWF_DSYNC } else { 0 };
                 match iovecs.as_slice() {
                     [one] => {
                         let len = one.iov_len.min(TRANSFER_MAX) as u32;
-                        opcode::Write::new(fd, one.iov_base.cast(), len).offset(pos).build()
+                        opcode::Write::new(fd, one.iov_base.cast(), len).offset(pos).rw_flags(flags).build()
                     }
-                    many => opcode::Writev::new(fd, many.as_ptr(), many.len() as u32).offset(pos).build(),
+                    many => {
+                        let len = many.len() as u32;
+                        opcode::Writev::new(fd, many.as_ptr(), len).offset(pos).rw_flags(flags).build()
+                    }
                 }
             }
             Data::Read { buffer, .. } => {
@@ -176,7 +180,7 @@ mod tests {
     fn write(direct: bool, blocks: usize) -> Op {
         let mut writer = super::super::ChunkPool::new(0).take(blocks * BLOCK);
         writer.append(&vec![1; blocks * BLOCK]);
-        Op::write(&file(direct), vec![writer.direct_slice(0).into()], 0)
+        Op::write(&file(direct), vec![writer.direct_slice(0).into()], 0, false)
     }
 
     fn is_done(answer: Option<io::Result<()>>) -> bool {

@@ -423,7 +423,7 @@ fn probe_file(io: &Io, path: &Path) -> Result<()> {
     let content = [0xa5; BLOCK];
     let mut writer = ChunkPool::new(0).take(BLOCK);
     writer.append(&content);
-    ring.probe_op(Op::write(&file, vec![writer.direct_slice(0).into()], BLOCK as u64))?;
+    ring.probe_op(Op::write(&file, vec![writer.direct_slice(0).into()], BLOCK as u64, true))?;
     let read = ring.probe_op(Op::read(&file, BLOCK as u64, BLOCK))?;
     let verified = if read[..] == content { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) };
     named("read back", path, verified)

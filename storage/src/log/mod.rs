@@ -253,6 +253,8 @@ pub(crate) struct State {
     write_from: Position,
     /// Space reserved in the segment that is written.
     allocated: u64,
+    /// Something was written since the last sync that was not made durable by itself.
+    unsynced: bool,
     writer_runs: bool,
     /// It is in the list of logs that hold chunks.
     listed: bool,
@@ -298,6 +300,8 @@ pub(crate) struct Recovered {
     /// They differ from what their file says.
     pub epochs_changed: bool,
     pub scanned_bytes: u64,
+    /// Bytes of the active segment's file, where space is reserved behind the log's end.
+    pub allocated: u64,
     /// The files are not what a clean stop leaves.
     pub changed: bool,
 }
@@ -330,7 +334,8 @@ impl Log {
         let end = Position { segment: active.base_offset, byte: active.size };
         let state = State {
             config: Arc::new(config),
-            allocated: active.size,
+            allocated: found.allocated.max(active.size),
+            unsynced: false,
             segments: found.segments,
             log_start_offset: found.log_start_offset,
             next_offset: found.next_offset,

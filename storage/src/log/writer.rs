@@ -39,6 +39,8 @@ enum Job {
 struct Write {
     files: Arc<SegmentFiles>,
     direct: bool,
+    /// Everything before it is on the disk, and so is this when the write is done.
+    durable: bool,
     /// The block that the former write ended in, with what has come since. By itself: a direct write that spans written
     /// and reserved space is handed to a kernel worker by ext4, while each of the two alone is not.
     again: Option<(Vec<Part>, u64)>,
@@ -88,7 +90,8 @@ impl Log {
             let small = pending <= SMALL_WRITE_BYTES && pending / batches <= SMALL_BATCH_BYTES;
             state.small_writes = if small { state.small_writes.saturating_add(1) } else { 0 };
             let uring = self.shared.io.backend() == Backend::Uring;
-            let direct = uring && state.small_writes < SMALL_WRITES_IN_A_ROW;
+            let durable = uring && state.config.flush_messages <= 1 && !state.unsynced;
+            let direct = uring && (durable || state.small_writes < SMALL_WRITES_IN_A_ROW);
             let block = from.byte - from.byte % BLOCK as u64;
             let to = end.min(block + WRITE_BYTES);
             let (mut again, mut at) = (None, from.byte);
@@ -109,7 +112,7 @@ impl Log {
                 ahead.max(needed)
             });
             let to = Position { segment: from.segment, byte: to };
-            return Some(Job::Write(Write { files, direct, again, parts, at, to, reserve }));
+            return Some(Job::Write(Write { files, direct, durable, again, parts, at, to, reserve }));
         }
         let next_base_offset = next_base_offset?;
         state.write_from = Position { segment: next_base_offset, byte: 0 };
@@ -133,14 +136,13 @@ impl Log {
             file.allocate(len)?;
             self.state.lock().allocated = len;
         }
-        let again = async {
-            match job.again {
-                Some((parts, at)) => file.write_at(parts, at).await,
-                None => Ok(()),
-            }
+        let write = async |parts: Vec<Part>, at| match (parts.is_empty(), job.durable) {
+            (true, _) => Ok(()),
+            (false, true) => file.write_durably_at(parts, at).await,
+            (false, false) => file.write_at(parts, at).await,
         };
-        let rest = async { if job.parts.is_empty() { Ok(()) } else { file.write_at(job.parts, job.at).await } };
-        let (again, rest) = tokio::join!(again, rest);
+        let (again, again_at) = job.again.unwrap_or_default();
+        let (again, rest) = tokio::join!(write(again, again_at), write(job.parts, job.at));
         again.and(rest)?;
         if !job.direct {
             self.write_back(&file, job.to.byte)?;
@@ -148,14 +150,16 @@ impl Log {
         let flush = {
             let mut state = self.state.lock();
             state.write_from = job.to;
+            state.unsynced |= !job.durable;
             let written = state.marks.iter().take_while(|m| m.end <= job.to).last();
             let due = |next_offset: i64| next_offset - state.recovery_point >= state.config.flush_messages;
-            written.is_some_and(|m| due(m.next_offset))
+            state.unsynced && written.is_some_and(|m| due(m.next_offset))
         };
         if flush {
             self.sync_unfinished().await?;
+            self.state.lock().unsynced = false;
         }
-        self.advance(job.to, flush);
+        self.advance(job.to, flush || job.durable);
         Ok(())
     }
 

@@ -5,12 +5,30 @@ use std::path::{Path, PathBuf};
 
 use super::{PIECE_BYTES, open_read_only};
 use crate::Result;
-use crate::batch::{self, HEADER_BYTES};
+use crate::batch::{self, HEADER_BYTES, MAGIC_V2, field};
 use crate::io::{BLOCK, File, Io, OpenOptions};
 use crate::scan::whole_header;
 
 /// Offsets rise by no more than that from one batch to one that is believed to follow it.
 const LARGEST_STEP: i64 = 1 << 32;
+
+/// Nothing but zeros from `position` on: space that was reserved and not written, or not yet.
+pub fn is_reserved(io: &Io, path: &Path, position: u64) -> Result<bool> {
+    let file = open_read_only(io, path)?;
+    let mut piece = vec![0; PIECE_BYTES.min((file.len()? - position) as usize)];
+    let mut from = position;
+    loop {
+        let read = file.pread(&mut piece, from)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        // Not `all`, which looks at one byte at a time.
+        if piece[..read].iter().fold(0, |any, byte| any | byte) != 0 {
+            return Ok(false);
+        }
+        from += read as u64;
+    }
+}
 
 /// Copies what lies from `position` on, unless it is reserved space or one torn batch.
 pub fn keep(io: &Io, path: &Path, position: u64, next_offset: i64) -> Result<()> {
@@ -53,7 +71,9 @@ fn find_batch(file: &File, position: u64, next_offset: i64) -> Result<Option<u64
     let mut from = position + 1;
     while from + HEADER_BYTES as u64 <= size {
         let read = file.pread(&mut piece, from)?;
-        for at in 0..(read + 1).saturating_sub(HEADER_BYTES) {
+        let starts = (read + 1).saturating_sub(HEADER_BYTES);
+        // Reserved space has no magic byte, and mostly that is all there is.
+        for at in memchr::memchr_iter(MAGIC_V2, &piece[field::MAGIC..][..starts]) {
             let head = &piece[at..read];
             let base_offset = i64::from_be_bytes(*head.first_chunk().expect("a header is longer"));
             if base_offset < next_offset || base_offset - next_offset > LARGEST_STEP {
@@ -65,7 +85,7 @@ fn find_batch(file: &File, position: u64, next_offset: i64) -> Result<Option<u64
                 return Ok(Some(from + at as u64));
             }
         }
-        from += ((read + 1).saturating_sub(HEADER_BYTES)).max(1) as u64;
+        from += starts.max(1) as u64;
     }
     Ok(None)
 }

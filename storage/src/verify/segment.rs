@@ -14,7 +14,7 @@ use crate::time_index::{self, TimeIndex};
 use crate::txn_index;
 
 /// What there is at a position of a log.
-enum Found {
+pub(crate) enum Found {
     Batch(BatchHeader),
     /// Its length is known, its content is not to be trusted.
     Damaged(BatchHeader, String),
@@ -195,7 +195,8 @@ impl Entries {
     }
 }
 
-fn read_batch(file: &File, at: u64, len: u64, buffer: &mut Vec<u8>) -> Result<Found> {
+/// `len`: the file's. A whole batch is in `buffer`.
+pub(crate) fn read_batch(file: &File, at: u64, len: u64, buffer: &mut Vec<u8>) -> Result<Found> {
     let left = len - at;
     buffer.resize(HEADER_BYTES.min(left as usize), 0);
     file.pread(buffer, at)?;

@@ -8,6 +8,7 @@ pub mod uniform;
 pub mod uniform_mixed;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use uuid::Uuid;
 
@@ -17,8 +18,8 @@ use crate::group::records::{Assignment, Name};
 pub struct MemberSpec<'a> {
     pub id: &'a Name,
     pub instance: Option<&'a Name>,
-    /// That exist.
-    pub topics: BTreeSet<Uuid>,
+    /// That exist; often the same for all.
+    pub topics: Rc<BTreeSet<Uuid>>,
     /// Its part of the assignment before.
     pub assigned: &'a Assignment,
 }

@@ -18,7 +18,10 @@ struct Cut {
 
 pub fn assign(members: &[MemberSpec<'_>], partitions: &Partitions<'_>) -> Plan {
     let mut subscribers: BTreeMap<Uuid, i32> = BTreeMap::new();
-    members.iter().flat_map(|member| &member.topics).for_each(|topic| *subscribers.entry(*topic).or_default() += 1);
+    members
+        .iter()
+        .flat_map(|member| member.topics.iter())
+        .for_each(|topic| *subscribers.entry(*topic).or_default() += 1);
     let cut = |(topic, count): (Uuid, i32)| {
         let partitions = partitions(topic);
         (topic, Cut { next: 0, quota: partitions / count, extra: partitions % count })
@@ -30,7 +33,7 @@ pub fn assign(members: &[MemberSpec<'_>], partitions: &Partitions<'_>) -> Plan {
     let mut plan = Plan::new();
     for member in sorted {
         let mut assignment = Assignment::new();
-        for topic in &member.topics {
+        for topic in member.topics.iter() {
             let cut = cuts.get_mut(topic).expect("the topics of all members");
             let count = cut.quota + i32::from(cut.extra > 0);
             cut.extra -= i32::from(cut.extra > 0);

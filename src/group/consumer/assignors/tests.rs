@@ -36,7 +36,7 @@ fn assign(line: &str) -> Outcome {
     let spec = |index: usize| MemberSpec {
         id: &ids[index],
         instance: instances[index].as_ref(),
-        topics: members[index][1].split(',').map(id).collect(),
+        topics: Rc::new(members[index][1].split(',').map(id).collect()),
         assigned: &before[index],
     };
     let specs: Vec<MemberSpec<'_>> = (0..members.len()).map(spec).collect();

@@ -22,7 +22,7 @@ struct Builder {
 pub fn assign(members: &[MemberSpec<'_>], partitions: &Partitions<'_>) -> Plan {
     let mut builder = Builder { subscribers: BTreeMap::new(), owners: BTreeMap::new(), loads: vec![0; members.len()] };
     for (index, member) in members.iter().enumerate() {
-        for topic in &member.topics {
+        for topic in member.topics.iter() {
             builder.subscribers.entry(*topic).or_default().push(index);
             builder.owners.entry(*topic).or_insert_with(|| vec![None; partitions(*topic).max(0) as usize]);
         }

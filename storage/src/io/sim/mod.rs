@@ -415,6 +415,14 @@ impl State {
         file.sync(number);
         Ok(())
     }
+
+    fn sync_range(&mut self, id: Id, pos: u64, len: u64) -> io::Result<()> {
+        if self.rng.one_in(self.faults.failed_syncs_one_in) {
+            return Err(errno(libc::EIO));
+        }
+        self.file(id).sync_range(pos as usize..(pos + len) as usize);
+        Ok(())
+    }
 }
 
 /// A file of the simulated disk, for as long as its process lives.
@@ -480,6 +488,10 @@ impl SimFile {
 
     pub fn sync_data(&self) -> io::Result<()> {
         self.operation("sync", (0, 0), |state| state.sync(self.id, u64::MAX))
+    }
+
+    pub fn sync_range(&self, pos: u64, len: u64) -> io::Result<()> {
+        self.operation("sync range", (pos, len), |state| state.sync_range(self.id, pos, len))
     }
 
     /// Begins to sync; the result is what was written before it began.

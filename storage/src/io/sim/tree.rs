@@ -2,6 +2,7 @@
 //! a power loss keeps some.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::rng::{Rng, mixed};
 
@@ -55,7 +56,19 @@ impl FileNode {
 
     /// All that operations up to `number` did is durable.
     pub fn sync(&mut self, number: u64) {
-        self.changes.iter_mut().filter(|change| change.number <= number).for_each(|change| change.durable = true);
+        self.make_durable(|change| change.number <= number);
+    }
+
+    /// What was written there is durable, and the file's length; nothing else.
+    pub fn sync_range(&mut self, range: Range<usize>) {
+        self.make_durable(|change| match &change.what {
+            What::Write { pos, bytes } => range.start <= *pos && pos + bytes.len() <= range.end,
+            What::Len(_) => true,
+        });
+    }
+
+    fn make_durable(&mut self, which: impl Fn(&Change) -> bool) {
+        self.changes.iter_mut().filter(|change| which(change)).for_each(|change| change.durable = true);
         let done = self.changes.iter().take_while(|change| change.durable).count();
         for change in self.changes.drain(..done) {
             change.apply(&mut self.durable, |_| true);
