@@ -20,8 +20,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 const PARTITIONS: u64 = 4;
 const WORDS: u64 = 1000;
 const WORDS_A_LINE: u64 = 2;
-/// Without any progress.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Without any progress: an application that was killed reads its whole changelog again.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())

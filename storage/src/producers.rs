@@ -415,7 +415,7 @@ pub fn snapshot_lines(bytes: &[u8]) -> Result<Vec<String>, String> {
             "producerId: {id} producerEpoch: {} coordinatorEpoch: {} currentTxnFirstOffset: {first} lastTimestamp: {} ",
             producer.epoch, producer.coordinator_epoch, producer.last_timestamp
         );
-        if let Some(batch) = producer.batches().first() {
+        if let Some(batch) = producer.batches.first() {
             line += &format!(
                 "firstSequence: {} lastSequence: {} lastOffset: {} offsetDelta: {} timestamp: {}",
                 batch.first_sequence(),

@@ -127,7 +127,7 @@ impl Turn<'_> {
     pub(in crate::group) fn load_classic(&mut self, id: &Name) {
         let Some(mut group) = self.take_classic(id) else { return };
         for member in group.members.keys().cloned().collect::<Vec<_>>() {
-            self.expect_heartbeat(&mut group, &member);
+            self.expect_heartbeat(&group, &member);
         }
         if group.members.len() > self.settings.max_size {
             self.prepare_rebalance(&mut group);
