@@ -20,13 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use self::tail::Tail;
 use crate::batch::{BatchHeader, TimestampType};
 use crate::epochs::{EpochEntry, Epochs};
-use crate::io::{BLOCK, Backend, ChunkPool, FileSlice, Io};
+use crate::io::{BLOCK, Backend, ChunkPool, Io};
 use crate::producers::{Producers, SequenceCheck, SequenceError};
 use crate::segment::{Segment, SegmentFiles};
 use crate::validate::{AppendRules, ValidBatch};
@@ -34,6 +33,7 @@ use crate::{Error, Result};
 
 pub use crate::manager::{LogEntry, LogManager, LogManagerOptions};
 pub(crate) use clean::{Cleaning, ClosedSegment};
+pub use read::{LogRead, LogSlice, OffsetOutOfRange, TimestampOffset};
 pub(crate) use retention::Doomed;
 
 /// A topic's settings that its logs follow. Times in ms, sizes in bytes; i64::MAX or -1 as in Kafka.
@@ -118,30 +118,6 @@ pub enum AppendError {
     #[error("the batch is larger than segment.bytes ({0})")]
     LargerThanSegment(u32),
 }
-
-/// What a read returns: whole batches, contiguous.
-#[derive(Clone, Debug)]
-pub enum LogSlice {
-    Memory(Bytes),
-    File(FileSlice),
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct LogRead {
-    pub slices: Vec<LogSlice>,
-    pub bytes: usize,
-    /// Where the last slice ends; None if there is none.
-    pub end: Option<Position>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OffsetOutOfRange {
-    pub log_start_offset: i64,
-    pub log_end_offset: i64,
-}
-
-/// (timestamp, offset, leader epoch of that record).
-pub type TimestampOffset = (i64, i64, i32);
 
 /// A log that nothing was appended to for so long gives its tail and descriptors back.
 const IDLE_MS: i64 = 10_000;

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Log, LogRead, LogSlice, OffsetOutOfRange, Position, State, TimestampOffset};
+use bytes::Bytes;
+
+use super::{Log, Position, State};
 use crate::batch::{self, BatchHeader};
 use crate::io::{File, FileSlice};
 use crate::scan::Scan;
@@ -18,6 +20,30 @@ const LOOKUP_LIMIT_BYTES: usize = 256 << 20;
 /// Within so much of where the log is written, files are read past the page cache: the kernel's read-ahead would fill it
 /// with reserved space, and writes into what is cached are handed to kernel workers.
 const READ_AHEAD_BYTES: u64 = 16 << 20;
+
+/// What a read returns: whole batches, contiguous.
+#[derive(Clone, Debug)]
+pub enum LogSlice {
+    Memory(Bytes),
+    File(FileSlice),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct LogRead {
+    pub slices: Vec<LogSlice>,
+    pub bytes: usize,
+    /// Where the last slice ends; None if there is none.
+    pub end: Option<Position>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetOutOfRange {
+    pub log_start_offset: i64,
+    pub log_end_offset: i64,
+}
+
+/// (timestamp, offset, leader epoch of that record).
+pub type TimestampOffset = (i64, i64, i32);
 
 /// Where a read begins.
 enum Start {
