@@ -433,8 +433,8 @@ impl Log {
             Backend::Plain => &[][..],
             Backend::Uring => {
                 let head = &mut head[..(active.size % BLOCK as u64) as usize];
-                if !head.is_empty() && active.files.reader()?.pread(head, active.size - head.len() as u64)? < head.len()
-                {
+                let at = active.size - head.len() as u64;
+                if !head.is_empty() && active.files.passing_reader()?.pread(head, at)? < head.len() {
                     let path = active.files.path(".log");
                     return Err(Error::corrupt(path, "the file is shorter than what was written to it"));
                 }
