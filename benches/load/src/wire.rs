@@ -96,6 +96,11 @@ impl Frame {
         self.uvarint(length as u32 + 1);
     }
 
+    fn compact_string(&mut self, value: &str) {
+        self.compact_length(value.len());
+        self.bytes.extend(value.as_bytes());
+    }
+
     fn no_tagged_fields(&mut self) {
         self.uvarint(0);
     }
@@ -103,19 +108,34 @@ impl Frame {
 
 /// Produce v9 of one batch to one partition, acks=all.
 pub fn produce(topic: &str, partition: i32, batch: &[u8]) -> Frame {
-    let mut frame = Frame::new(PRODUCE, 9);
+    produce_all(9, None, topic, [partition].into_iter(), batch)
+}
+
+/// Produce, of a flexible version, of the same batch to each of `partitions`, acks=all.
+fn produce_all(
+    version: i16,
+    transactional_id: Option<&str>,
+    topic: &str,
+    partitions: impl ExactSizeIterator<Item = i32>,
+    batch: &[u8],
+) -> Frame {
+    let mut frame = Frame::new(PRODUCE, version);
     frame.no_tagged_fields();
-    frame.uvarint(0); // no transactional id
+    match transactional_id {
+        Some(id) => frame.compact_string(id),
+        None => frame.uvarint(0),
+    }
     frame.i16(-1); // acks=all
     frame.i32(TIMEOUT_MS);
     frame.compact_length(1);
-    frame.compact_length(topic.len());
-    frame.bytes.extend(topic.as_bytes());
-    frame.compact_length(1);
-    frame.i32(partition);
-    frame.compact_length(batch.len());
-    frame.bytes.extend(batch);
-    frame.no_tagged_fields(); // partition
+    frame.compact_string(topic);
+    frame.compact_length(partitions.len());
+    for partition in partitions {
+        frame.i32(partition);
+        frame.compact_length(batch.len());
+        frame.bytes.extend(batch);
+        frame.no_tagged_fields();
+    }
     frame.no_tagged_fields(); // topic
     frame.no_tagged_fields(); // request
     frame.finish()
@@ -127,8 +147,7 @@ pub fn produced_offset(response: &[u8]) -> Result<i64> {
     fields.i32()?; // correlation id
     fields.no_tagged_fields()?;
     ensure!(fields.uvarint()? == 2, "expected one topic in the Produce response");
-    let name = fields.uvarint()?;
-    fields.take(name.saturating_sub(1) as usize)?;
+    fields.compact_string()?; // topic
     ensure!(fields.uvarint()? == 2, "expected one partition in the Produce response");
     fields.i32()?;
     fields.error()?;
@@ -341,6 +360,12 @@ impl<'a> Fields<'a> {
             }
         }
         bail!("a length in a response is longer than five bytes")
+    }
+
+    /// Null is empty.
+    fn compact_string(&mut self) -> Result<&'a [u8]> {
+        let length = self.uvarint()?.saturating_sub(1);
+        self.take(length as usize)
     }
 
     fn no_tagged_fields(&mut self) -> Result<()> {

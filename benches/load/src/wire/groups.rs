@@ -234,21 +234,6 @@ fn text(bytes: &[u8]) -> Result<String> {
     Ok(String::from_utf8(bytes.to_vec())?)
 }
 
-impl Frame {
-    fn compact_string(&mut self, value: &str) {
-        self.compact_length(value.len());
-        self.bytes.extend(value.as_bytes());
-    }
-}
-
-impl<'a> Fields<'a> {
-    /// Null is empty.
-    fn compact_string(&mut self) -> Result<&'a [u8]> {
-        let length = self.uvarint()?.saturating_sub(1);
-        self.take(length as usize)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

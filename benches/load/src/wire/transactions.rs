@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Fields, Frame, PRODUCE, TIMEOUT_MS};
+use super::{Fields, Frame, produce_all};
 
 const FIND_COORDINATOR: i16 = 10;
 const INIT_PRODUCER_ID: i16 = 22;
@@ -54,32 +54,12 @@ pub fn init(id: &str) -> Frame {
 pub fn initialized(response: &[u8]) -> Result<Result<Producer, i16>> {
     let mut fields = Fields::new(response);
     fields.take(8)?; // correlation id, throttle time
-    let code = fields.i16()?;
-    let producer = Producer { id: fields.i64()?, epoch: fields.i16()? };
-    Ok(if code == 0 { Ok(producer) } else { Err(code) })
+    producer(&mut fields)
 }
 
 /// Produce v12 of the batch to each of `partitions`, which so become part of the transaction.
 pub fn produce(id: &str, topic: &str, partitions: impl ExactSizeIterator<Item = i32>, batch: &[u8]) -> Frame {
-    let mut frame = Frame::new(PRODUCE, 12);
-    frame.no_tagged_fields();
-    frame.compact_length(id.len());
-    frame.bytes.extend(id.as_bytes());
-    frame.i16(-1); // acks=all
-    frame.i32(TIMEOUT_MS);
-    frame.compact_length(1);
-    frame.compact_length(topic.len());
-    frame.bytes.extend(topic.as_bytes());
-    frame.compact_length(partitions.len());
-    for partition in partitions {
-        frame.i32(partition);
-        frame.compact_length(batch.len());
-        frame.bytes.extend(batch);
-        frame.no_tagged_fields();
-    }
-    frame.no_tagged_fields(); // topic
-    frame.no_tagged_fields(); // request
-    frame.finish()
+    produce_all(12, Some(id), topic, partitions, batch)
 }
 
 /// The first error's code, or 0.
@@ -88,8 +68,7 @@ pub fn produced(response: &[u8]) -> Result<i16> {
     fields.i32()?; // correlation id
     fields.no_tagged_fields()?;
     ensure!(fields.uvarint()? == 2, "expected one topic in the Produce response");
-    let name = fields.uvarint()?;
-    fields.take(name.saturating_sub(1) as usize)?;
+    fields.compact_string()?; // topic
     let mut first = 0;
     for _ in 1..fields.uvarint()? {
         fields.i32()?;
@@ -97,8 +76,7 @@ pub fn produced(response: &[u8]) -> Result<i16> {
         first = if first == 0 { code } else { first };
         fields.take(24)?; // base offset, append time, log start offset
         ensure!(fields.uvarint()? == 1, "expected no record errors");
-        let message = fields.uvarint()?;
-        fields.take(message.saturating_sub(1) as usize)?;
+        fields.compact_string()?; // error message
         fields.no_tagged_fields()?;
     }
     Ok(first)
@@ -108,8 +86,7 @@ pub fn produced(response: &[u8]) -> Result<i16> {
 pub fn commit(id: &str, producer: Producer) -> Frame {
     let mut frame = Frame::new(END_TXN, 5);
     frame.no_tagged_fields();
-    frame.compact_length(id.len());
-    frame.bytes.extend(id.as_bytes());
+    frame.compact_string(id);
     frame.i64(producer.id);
     frame.i16(producer.epoch);
     frame.i8(1);
@@ -123,6 +100,10 @@ pub fn committed(response: &[u8]) -> Result<Result<Producer, i16>> {
     fields.i32()?; // correlation id
     fields.no_tagged_fields()?;
     fields.i32()?; // throttle time
+    producer(&mut fields)
+}
+
+fn producer(fields: &mut Fields<'_>) -> Result<Result<Producer, i16>> {
     let code = fields.i16()?;
     let producer = Producer { id: fields.i64()?, epoch: fields.i16()? };
     Ok(if code == 0 { Ok(producer) } else { Err(code) })
