@@ -46,29 +46,24 @@ pub fn dump(path: &Path, options: Options, say: &mut dyn FnMut(&str)) -> Result<
         }
         ("index", Some(base)) => {
             let content = read()?;
-            let entries = content.as_chunks::<{ offset_index::ENTRY_BYTES }>().0.iter().map(|entry| {
-                let [offset, position] = [0, 4].map(|at| be_u32(&entry[at..]));
-                (base + i64::from(offset), position)
-            });
-            let mut lines = 0;
-            for (offset, position) in
-                entries.enumerate().take_while(|&(i, (offset, _))| i == 0 || offset != base).map(|e| e.1)
-            {
-                say(&format!("offset: {offset} position: {position}"));
-                lines += 1;
+            for (i, entry) in content.chunks_exact(offset_index::ENTRY_BYTES).map(offset_index::entry).enumerate() {
+                let (relative_offset, position) = entry;
+                if i > 0 && relative_offset == 0 {
+                    break; // reserved space
+                }
+                say(&format!("offset: {} position: {position}", base + i64::from(relative_offset)));
             }
-            if lines == 0 {
+            if content.len() < offset_index::ENTRY_BYTES {
                 say(&format!("{} is empty.", path.display()));
             }
         }
         ("timeindex", Some(base)) => {
-            for (i, entry) in read()?.as_chunks::<{ time_index::ENTRY_BYTES }>().0.iter().enumerate() {
-                let [high, low, offset] = [0, 4, 8].map(|at| be_u32(&entry[at..]));
-                let (timestamp, offset) = ((i64::from(high) << 32) | i64::from(low), base + i64::from(offset));
-                if i > 0 && offset == base {
+            for (i, entry) in read()?.chunks_exact(time_index::ENTRY_BYTES).map(time_index::entry).enumerate() {
+                let (timestamp, relative_offset) = entry;
+                if i > 0 && relative_offset == 0 {
                     break; // reserved space
                 }
-                say(&format!("timestamp: {timestamp} offset: {offset}"));
+                say(&format!("timestamp: {timestamp} offset: {}", base + i64::from(relative_offset)));
             }
         }
         ("txnindex", Some(_)) => {
@@ -89,10 +84,6 @@ pub fn dump(path: &Path, options: Options, say: &mut dyn FnMut(&str)) -> Result<
 
 fn not_there(path: &Path) -> Error {
     Error::io("read", path, std::io::ErrorKind::NotFound.into())
-}
-
-fn be_u32(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
 /// Of a snapshot of the metadata: `<end offset>-<epoch>.checkpoint`.

@@ -82,7 +82,8 @@ impl OffsetIndex {
     }
 }
 
-fn entry(bytes: &[u8]) -> (u32, u32) {
+/// What an entry of the file says; its offset is relative to the segment's base.
+pub(crate) fn entry(bytes: &[u8]) -> (u32, u32) {
     let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     (number(0), number(4))
 }

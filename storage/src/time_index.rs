@@ -74,7 +74,8 @@ impl TimeIndex {
     }
 }
 
-fn entry(bytes: &[u8]) -> (i64, u32) {
+/// What an entry of the file says; its offset is relative to the segment's base.
+pub(crate) fn entry(bytes: &[u8]) -> (i64, u32) {
     let mut timestamp = [0; 8];
     timestamp.copy_from_slice(&bytes[..8]);
     (i64::from_be_bytes(timestamp), u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]))
