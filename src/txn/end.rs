@@ -99,10 +99,10 @@ impl Transaction {
     /// Of a client whose epoch stays the same: it may ask again as long as nothing else has happened.
     fn end(&self, producer: Producer, commit: bool) -> Result<Done> {
         self.check_producer(producer)?;
+        self.check_complete()?;
         match (self.state, commit) {
             (State::Ongoing, _) => Ok(Done::Not),
             (State::CompleteCommit, true) | (State::CompleteAbort, false) => Ok(Done::Before),
-            (State::PrepareCommit, true) | (State::PrepareAbort, false) => fail(ErrorCode::ConcurrentTransactions),
             _ => fail(ErrorCode::InvalidTxnState),
         }
     }
@@ -110,6 +110,7 @@ impl Transaction {
     /// Of a client whose epoch rises with every transaction: the epoch tells a retry from a new wish, and one may be
     /// aborted that wrote nothing.
     fn end_bumping(&self, producer: Producer, commit: bool) -> Result<Done> {
+        self.check_complete()?;
         let is_current = producer.epoch == self.producer.epoch;
         // Kafka does not ask who ended the last transaction, and takes a client that one of the other protocol has fenced
         // for this one coming again.
@@ -121,7 +122,6 @@ impl Transaction {
             return fail(ErrorCode::InvalidProducerIdMapping);
         }
         let is_valid = match self.state {
-            State::PrepareCommit | State::PrepareAbort => has_risen,
             State::CompleteCommit | State::CompleteAbort => is_retry || is_current,
             _ => is_current,
         };
@@ -132,7 +132,6 @@ impl Transaction {
             (State::Ongoing, _) | (State::Empty, false) => Ok(Done::Not),
             (State::CompleteCommit, true) | (State::CompleteAbort, false) if is_retry => Ok(Done::Before),
             (State::CompleteCommit | State::CompleteAbort, false) if !is_retry => Ok(Done::Not),
-            (State::PrepareCommit, true) | (State::PrepareAbort, false) => fail(ErrorCode::ConcurrentTransactions),
             _ => fail(ErrorCode::InvalidTxnState),
         }
     }

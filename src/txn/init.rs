@@ -19,6 +19,7 @@ impl Turn<'_> {
         }
         let hard = self.hard;
         let Some((id, current)) = hard.entry(id) else { return self.first_producer(&Name::from(id), timeout_ms) };
+        current.check_complete()?;
         // After its epochs were used up it may not have heard of the id that it was given instead.
         let is_known = |expected: Producer| {
             expected.id == current.producer.id
@@ -33,8 +34,7 @@ impl Turn<'_> {
                 self.fence(id, current)?;
                 fail(ErrorCode::ConcurrentTransactions)
             }
-            state if state.is_idle() => self.next_producer(id, current, timeout_ms, expected.map(|known| known.epoch)),
-            _ => fail(ErrorCode::ConcurrentTransactions),
+            _ => self.next_producer(id, current, timeout_ms, expected.map(|known| known.epoch)),
         }
     }
 

@@ -116,6 +116,15 @@ impl<'a> Turn<'a> {
 }
 
 impl Transaction {
+    /// Refuses who comes before the last transaction is quite over. Clients wait and come again, so this is said before
+    /// anything else where a client may know already of the epoch or the id that it goes on with.
+    pub(super) fn check_complete(&self) -> Result<()> {
+        match self.state.is_prepared() {
+            true => fail(ErrorCode::ConcurrentTransactions),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn check_producer(&self, producer: Producer) -> Result<()> {
         match producer {
             Producer { id, .. } if id != self.producer.id => fail(ErrorCode::InvalidProducerIdMapping),

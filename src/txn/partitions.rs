@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use super::machine::Turn;
 use super::records::{Partitions, State, Transaction};
-use super::{Producer, Result, fail};
-use crate::error::ErrorCode;
+use super::{Producer, Result};
 
 impl Turn<'_> {
     /// The first partition begins the transaction.
@@ -18,10 +17,8 @@ impl Turn<'_> {
         client_version: i16,
     ) -> Result<()> {
         let (id, current) = self.known(id)?;
+        current.check_complete()?;
         current.check_producer(producer)?;
-        if current.state.is_prepared() {
-            return fail(ErrorCode::ConcurrentTransactions);
-        }
         let is_ongoing = current.state == State::Ongoing;
         if is_ongoing && current.missing(partitions).is_empty() {
             return Ok(());
@@ -46,10 +43,8 @@ impl Turn<'_> {
     pub fn verify_partitions(&self, id: &str, producer: Producer, partitions: &Partitions) -> Result<Partitions> {
         let (_, current) = self.known(id)?;
         current.check_producer(producer)?;
-        match current.state.is_prepared() {
-            true => fail(ErrorCode::ConcurrentTransactions),
-            false => Ok(current.missing(partitions)),
-        }
+        current.check_complete()?;
+        Ok(current.missing(partitions))
     }
 }
 

@@ -21,6 +21,8 @@ struct Client {
     id: usize,
     version: i16,
     producer: Option<Producer>,
+    /// Every answer has reached it.
+    is_up_to_date: bool,
 }
 
 /// What the world knows of a transactional id.
@@ -53,6 +55,7 @@ impl World {
             id: index % 2,
             version: if index.is_multiple_of(3) { 0 } else { transaction_version },
             producer: None,
+            is_up_to_date: false,
         };
         World { harness, clients: (0..6).map(client).collect(), known: Default::default(), given: BTreeSet::new() }
     }
@@ -89,11 +92,13 @@ impl World {
                 assert!(!(other && expected.is_some()), "who was fenced cannot come back as itself");
                 assert!(self.given.insert(producer) || expected.is_some(), "{producer:?} was given twice");
                 (self.known[id].owner, self.known[id].cut_off) = (Some(index), false);
+                self.clients[index].is_up_to_date = !loses;
                 if !loses {
                     self.clients[index].producer = Some(producer);
                 }
             }
             Err(error) => {
+                assert!(expected.is_none() || self.may_be_refused(index, error.code), "{error:?}");
                 let possible = [ErrorCode::ConcurrentTransactions, ErrorCode::ProducerFenced];
                 assert!(possible.contains(&error.code), "{error:?}");
                 // It must not go on, and begins anew.
@@ -105,18 +110,21 @@ impl World {
     }
 
     fn add(&mut self, index: usize, partition: i32) {
-        let Client { id, version, producer: Some(producer) } = self.clients[index] else { return };
+        let Client { id, version, producer: Some(producer), .. } = self.clients[index] else { return };
         let partitions = Partitions::from([("t".into(), BTreeSet::from([partition]))]);
         let (result, effects) = self.harness.turn(|turn| turn.add_partitions(IDS[id], producer, &partitions, version));
         self.take(effects, false);
-        if result.is_ok() {
-            self.must_be_owner(index);
-            self.known[id].acknowledged.insert(partition);
+        match result {
+            Ok(()) => {
+                self.must_be_owner(index);
+                self.known[id].acknowledged.insert(partition);
+            }
+            Err(error) => assert!(self.may_be_refused(index, error.code), "{error:?}"),
         }
     }
 
     fn end(&mut self, index: usize, commit: bool, loses: bool) {
-        let Client { id, version, producer: Some(producer) } = self.clients[index] else { return };
+        let Client { id, version, producer: Some(producer), .. } = self.clients[index] else { return };
         let (result, effects) = self.harness.turn(|turn| turn.end(IDS[id], producer, commit, version));
         self.take(effects, true);
         match result {
@@ -128,6 +136,7 @@ impl World {
                 assert!(known.decided.as_ref().is_none_or(|markers| markers.commit == commit), "as the client wished");
                 // It knows that this one was aborted, and what follows is another.
                 self.known[id].cut_off = false;
+                self.clients[index].is_up_to_date = !loses;
                 if version >= 2 && !loses {
                     self.clients[index].producer = Some(next);
                 }
@@ -140,8 +149,17 @@ impl World {
                     ErrorCode::InvalidTxnState,
                 ];
                 assert!(possible.contains(&error.code), "{error:?}");
+                assert!(self.may_be_refused(index, error.code), "{error:?}");
             }
         }
+    }
+
+    /// An owner that has missed nothing may have to wait, and is never told that it is somebody else.
+    fn may_be_refused(&self, index: usize, code: ErrorCode) -> bool {
+        let client = &self.clients[index];
+        let known = &self.known[client.id];
+        let is_current = client.is_up_to_date && known.owner == Some(index) && !known.cut_off;
+        !(is_current && matches!(code, ErrorCode::ProducerFenced | ErrorCode::InvalidProducerIdMapping))
     }
 
     fn must_be_owner(&self, index: usize) {
