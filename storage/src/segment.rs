@@ -71,6 +71,7 @@ impl SegmentFiles {
         self.opened(&self.direct_writer, OpenOptions { create: true, direct: true, ..Default::default() })
     }
 
+    /// The descriptor that reads past the page cache, where the backend can.
     pub fn reader(&self) -> Result<File> {
         self.was_read.store(true, Ordering::Relaxed);
         self.opened(&self.reader, OpenOptions { read_only: true, direct: true, ..Default::default() })
@@ -78,12 +79,9 @@ impl SegmentFiles {
 
     /// For one read: nothing stays open that was not, though thousands of logs may begin at the same moment.
     pub fn passing_reader(&self) -> Result<File> {
-        match &*self.reader.lock() {
+        match &*self.cached_reader.lock() {
             Some(file) => Ok(file.clone()),
-            None => {
-                let options = OpenOptions { read_only: true, direct: true, ..Default::default() };
-                self.io.open(&self.path(".log"), options)
-            }
+            None => self.io.open(&self.path(".log"), OpenOptions { read_only: true, ..Default::default() }),
         }
     }
 

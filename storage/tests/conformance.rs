@@ -304,6 +304,24 @@ fn reads_end_with_the_file() {
 }
 
 #[test]
+fn what_is_in_the_page_cache_is_written_back_piece_by_piece_while_more_comes() {
+    const PIECE: usize = 1 << 20;
+    on_every_backend(|disk| {
+        let content = pattern(3 * PIECE);
+        disk.run(async || {
+            let options = OpenOptions { create: true, ..OpenOptions::default() };
+            let file = disk.io.open(&disk.path("cached"), options).unwrap();
+            for at in [0, PIECE, 2 * PIECE] {
+                file.write_at(vec![Bytes::copy_from_slice(&content[at..][..PIECE]).into()], at as u64).await.unwrap();
+                file.write_back(at.saturating_sub(PIECE) as u64, PIECE as u64).await.unwrap();
+            }
+            file.write_back(0, 3 * PIECE as u64).await.unwrap();
+            assert_eq!(file.read_at(0, 3 * PIECE).await.unwrap(), content);
+        });
+    });
+}
+
+#[test]
 fn more_operations_than_the_ring_has_room_for_all_complete() {
     const FILES: usize = 4;
     const BLOCKS: usize = 250;

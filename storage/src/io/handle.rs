@@ -78,9 +78,9 @@ impl Handle {
         }
     }
 
-    pub fn drop_cached(&self, pos: u64, len: u64) -> io::Result<()> {
+    pub fn write_back(&self, pos: u64, len: u64) -> io::Result<()> {
         match self {
-            Handle::System(file) => plain::drop_cached(file, pos, len),
+            Handle::System(file) => plain::write_back(file, pos, len),
             #[cfg(any(test, feature = "sim"))]
             Handle::Simulated(_) => Ok(()),
         }

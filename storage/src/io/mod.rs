@@ -328,11 +328,6 @@ impl File {
         self.named("allocate", self.handle().allocate(len))
     }
 
-    /// Begins to write back what is dirty in the page cache, and drops what is not.
-    pub fn drop_cached(&self, pos: u64, len: u64) -> Result<()> {
-        self.named("advise", self.handle().drop_cached(pos, len))
-    }
-
     pub fn truncate(&self, len: u64) -> Result<()> {
         self.named("truncate", self.handle().set_len(len))
     }
@@ -379,6 +374,14 @@ impl File {
         }
         let (op, result) = self.run(Op::write(self, parts, pos, true)).await;
         self.named(op.name(), result)
+    }
+
+    /// Waits, off this thread, for what the kernel is writing back of this range, and has it begin with the rest. An
+    /// error is that of an earlier write, and is reported only once, as with a sync.
+    pub async fn write_back(&self, pos: u64, len: u64) -> Result<()> {
+        let op = Op::write_back(self, pos, len as usize);
+        let (_, result) = if self.inner.io.backend == Backend::Uring { self.run(op).await } else { op.run() };
+        if result.is_err() { self.synced(result) } else { Ok(()) }
     }
 
     /// Reads up to `len` bytes at `pos`; short only at the end of the file.

@@ -1,4 +1,5 @@
-//! One read or write: what it holds until the kernel is done, what is left of it, and what the kernel's answer means.
+//! One read, write or write-back: what it holds until the kernel is done, what is left of it, and what the kernel's
+//! answer means.
 //! It is carried out by system calls (`run`) or by a ring (`uring.rs`), which share the rules about short transfers.
 
 use std::io;
@@ -30,7 +31,12 @@ enum Data {
         durable: bool,
     },
     /// `wanted` bytes from `skip` on are the caller's; the rest was read to reach whole blocks.
-    Read { buffer: Buffer, skip: usize, wanted: usize },
+    Read {
+        buffer: Buffer,
+        skip: usize,
+        wanted: usize,
+    },
+    WriteBack,
 }
 
 impl Op {
@@ -57,10 +63,16 @@ impl Op {
         Op { file: file.clone(), data, pos: start, len, done: 0 }
     }
 
+    /// Waits for what is being written back of a range of the page cache, and begins to write back the rest of it.
+    pub fn write_back(file: &File, pos: u64, len: usize) -> Op {
+        Op { file: file.clone(), data: Data::WriteBack, pos, len, done: 0 }
+    }
+
     pub fn name(&self) -> &'static str {
         match self.data {
             Data::Write { .. } => "write",
             Data::Read { .. } => "read",
+            Data::WriteBack => "write back",
         }
     }
 
@@ -82,7 +94,7 @@ impl Op {
     /// What a finished read has read; nothing for a write.
     pub fn into_bytes(self) -> Bytes {
         match self.data {
-            Data::Write { .. } => Bytes::new(),
+            Data::Write { .. } | Data::WriteBack => Bytes::new(),
             Data::Read { buffer, skip, wanted } => {
                 let end = self.done.clamp(skip, skip + wanted);
                 buffer.freeze(skip..end)
@@ -109,6 +121,7 @@ impl Op {
             Data::Read { buffer, .. } => {
                 self.file.handle().read_at(&mut buffer.as_mut_slice()[self.done..self.len], pos)
             }
+            Data::WriteBack => self.file.handle().write_back(pos, self.len as u64).map(|()| self.len),
         }
     }
 
@@ -136,12 +149,18 @@ impl Op {
                 let len = (self.len - self.done).min(TRANSFER_MAX) as u32;
                 opcode::Read::new(fd, buffer.as_mut_ptr().wrapping_add(self.done), len).offset(pos).build()
             }
+            Data::WriteBack => {
+                let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE;
+                let len = self.len.min(TRANSFER_MAX) as u32;
+                opcode::SyncFileRange::new(fd, len).offset(pos).flags(flags).build()
+            }
         }
     }
 
     /// Takes in the kernel's answer: the result of the whole operation, or None while something is left to do.
     pub fn advance(&mut self, answer: io::Result<usize>) -> Option<io::Result<()>> {
         let mut moved = match answer {
+            Ok(_) if matches!(self.data, Data::WriteBack) => return Some(Ok(())),
             Ok(moved) => moved,
             Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => return None,
             Err(e) => return Some(Err(e)),

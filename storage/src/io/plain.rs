@@ -87,7 +87,8 @@ pub(super) fn is_cached(file: &File, pos: u64) -> bool {
     read != Err(rustix::io::Errno::AGAIN)
 }
 
-pub(super) fn drop_cached(file: &File, pos: u64, len: u64) -> io::Result<()> {
+/// This advice begins to write back what is dirty; that it drops what is not is the price where there is no ring.
+pub(super) fn write_back(file: &File, pos: u64, len: u64) -> io::Result<()> {
     Ok(rustix::fs::fadvise(file, pos, std::num::NonZeroU64::new(len), Advice::DontNeed)?)
 }
 

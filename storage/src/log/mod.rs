@@ -11,6 +11,7 @@ mod tail;
 mod txn;
 #[cfg(test)]
 mod txn_tests;
+mod write_back;
 mod writer;
 
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use std::task::{Poll, Waker};
 use parking_lot::{Mutex, RwLock};
 
 use self::tail::Tail;
+use self::write_back::WriteBack;
 use crate::batch::{BatchHeader, TimestampType};
 use crate::epochs::{EpochEntry, Epochs};
 use crate::io::{BLOCK, Backend, ChunkPool, Io};
@@ -234,10 +236,7 @@ pub(crate) struct State {
     writer_runs: bool,
     /// It is in the list of logs that hold chunks.
     listed: bool,
-    /// Small writes in a row: they go through the page cache after a few.
-    small_writes: u32,
-    /// In the segment that is written: what lies before has been dropped from the page cache.
-    write_back_from: u64,
+    write_back: WriteBack,
     /// Rolled segments whose files are to be completed, oldest first.
     to_finish: VecDeque<Arc<writer::Finish>>,
     finisher_runs: bool,
@@ -326,8 +325,7 @@ impl Log {
             write_from: end,
             writer_runs: false,
             listed: false,
-            small_writes: writer::SMALL_WRITES_IN_A_ROW,
-            write_back_from: end.byte,
+            write_back: WriteBack::new(end.byte),
             to_finish: VecDeque::new(),
             finisher_runs: false,
             rolled_snapshots: VecDeque::new(),

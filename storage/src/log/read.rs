@@ -17,8 +17,8 @@ const WALK_BYTES: usize = 27;
 /// A record lookup may have to decompress the batch it is in.
 const LOOKUP_LIMIT_BYTES: usize = 256 << 20;
 
-/// Within so much of where the log is written, files are read past the page cache: the kernel's read-ahead would fill it
-/// with reserved space, and writes into what is cached are handed to kernel workers.
+/// Within so much of where a log is written directly, files are read past the page cache: the kernel's read-ahead would
+/// fill it with reserved space, and direct writes into what is cached are handed to kernel workers.
 const READ_AHEAD_BYTES: u64 = 16 << 20;
 
 /// What a read returns: whole batches, contiguous.
@@ -111,7 +111,7 @@ impl Log {
                 Start::Memory(read) => return Ok(Ok(read)),
                 Start::File { files, floor, mut limit, max_floor, cached_below, next_segment } => {
                     if let Some(max_floor) = max_floor {
-                        let scan = Scan::new(files.reader()?, max_floor, limit).find(span.max_offset).await?;
+                        let scan = Scan::new(files.cached_reader()?, max_floor, limit).find(span.max_offset).await?;
                         limit = scan.map_or(limit, |(at, _)| at);
                     }
                     let end = (floor + span.max_bytes as u64).min(limit);
@@ -221,7 +221,11 @@ impl State {
     fn start_in_file(&self, i: usize, floor: u64, limit: u64, max_offset: i64) -> Result<Start> {
         let next_segment = self.segments.get(i + 1).map(|s| s.base_offset);
         let is_written = self.segments[i].base_offset >= self.written_end.segment;
-        let cached_below = if is_written { limit.saturating_sub(READ_AHEAD_BYTES) } else { u64::MAX };
+        let cached_below = if is_written && self.config.flush_messages <= 1 {
+            limit.saturating_sub(READ_AHEAD_BYTES)
+        } else {
+            u64::MAX
+        };
         let ends_here = max_offset < next_segment.unwrap_or(self.written_offset).min(self.written_offset);
         let max_floor = if ends_here { Some(self.segments[i].position_floor(max_offset)?.into()) } else { None };
         let files = self.segments[i].files.clone();
@@ -272,7 +276,7 @@ async fn find_record(
     likely: impl Fn(&BatchHeader) -> bool,
     wanted: impl Fn(&batch::Record<'_>) -> bool,
 ) -> Result<Option<TimestampOffset>> {
-    let file = files.reader()?;
+    let file = files.cached_reader()?;
     let mut scan = Scan::new(file.clone(), floor, limit);
     while let Some((at, header)) = scan.next().await? {
         if !likely(&header) {

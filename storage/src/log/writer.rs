@@ -14,16 +14,6 @@ use crate::{Error, Result};
 
 /// Largest single write; the next one can start when it is done.
 const WRITE_BYTES: u64 = 1 << 20;
-/// Batches up to this size are written through the page cache: a direct write waits for the device, and costs ten times
-/// the CPU for as little as that. Large batches go the other way round.
-const SMALL_BATCH_BYTES: u64 = 32 << 10;
-/// Unless so much waits that one large write is the better one all the same.
-const SMALL_WRITE_BYTES: u64 = 128 << 10;
-/// So many small writes in a row, since changing over costs a read or a write of the last block.
-pub(super) const SMALL_WRITES_IN_A_ROW: u32 = 16;
-/// What small writes leave in the page cache is handed to the disk after so much, and dropped after as much again.
-/// Otherwise the kernel, at its limit of dirty pages, makes every write wait and pay for the others' pages.
-const WRITE_BACK_BYTES: u64 = 2 << 20;
 /// Space is reserved ahead in steps that double between these bounds.
 const SMALLEST_STEP_BYTES: u64 = 64 << 10;
 const LARGEST_STEP_BYTES: u64 = 16 << 20;
@@ -38,8 +28,8 @@ enum Job {
 
 struct Write {
     files: Arc<SegmentFiles>,
-    direct: bool,
-    /// Everything before it is on the disk, and so is this when the write is done.
+    /// Everything before it is on the disk, and so is this when the write is done: past the page cache. Others only go
+    /// to the page cache, as in Kafka.
     durable: bool,
     /// The block that the former write ended in, with what has come since. By itself: a direct write that spans written
     /// and reserved space is handed to a kernel worker by ext4, while each of the two alone is not.
@@ -86,21 +76,17 @@ impl Log {
         };
         let (files, end) = (segment.files.clone(), segment.size);
         if from.byte < end {
-            let (pending, batches) = (end - from.byte, state.marks.len().max(1) as u64);
-            let small = pending <= SMALL_WRITE_BYTES && pending / batches <= SMALL_BATCH_BYTES;
-            state.small_writes = if small { state.small_writes.saturating_add(1) } else { 0 };
             let uring = self.shared.io.backend() == Backend::Uring;
             let durable = uring && state.config.flush_messages <= 1 && !state.unsynced;
-            let direct = uring && (durable || state.small_writes < SMALL_WRITES_IN_A_ROW);
             let block = from.byte - from.byte % BLOCK as u64;
             let to = end.min(block + WRITE_BYTES);
             let (mut again, mut at) = (None, from.byte);
-            if direct && at > block {
+            if durable && at > block {
                 let block_end = block + BLOCK as u64;
                 again = Some((state.tail.direct_slices(from.segment, block, to.min(block_end)), block));
                 at = block_end;
             }
-            let parts = match direct {
+            let parts = match durable {
                 _ if at >= to => Vec::new(),
                 true => state.tail.direct_slices(from.segment, at, to),
                 false => state.tail.slices(from.segment, at, to).into_iter().map(Part::from).collect(),
@@ -112,7 +98,7 @@ impl Log {
                 ahead.max(needed)
             });
             let to = Position { segment: from.segment, byte: to };
-            return Some(Job::Write(Write { files, direct, durable, again, parts, at, to, reserve }));
+            return Some(Job::Write(Write { files, durable, again, parts, at, to, reserve }));
         }
         let next_base_offset = next_base_offset?;
         state.write_from = Position { segment: next_base_offset, byte: 0 };
@@ -131,7 +117,7 @@ impl Log {
     }
 
     async fn write(&self, job: Write) -> Result<()> {
-        let file = self.open_in_dir(|| if job.direct { job.files.direct_writer() } else { job.files.writer() })?;
+        let file = self.open_in_dir(|| if job.durable { job.files.direct_writer() } else { job.files.writer() })?;
         if let Some(len) = job.reserve {
             file.allocate(len)?;
             self.state.lock().allocated = len;
@@ -144,9 +130,6 @@ impl Log {
         let (again, again_at) = job.again.unwrap_or_default();
         let (again, rest) = tokio::join!(write(again, again_at), write(job.parts, job.at));
         again.and(rest)?;
-        if !job.direct {
-            self.write_back(&file, job.to.byte)?;
-        }
         let flush = {
             let mut state = self.state.lock();
             state.write_from = job.to;
@@ -160,22 +143,7 @@ impl Log {
             self.state.lock().unsynced = false;
         }
         self.advance(job.to, flush || job.durable);
-        Ok(())
-    }
-
-    /// Of what was written through the page cache up to `end`, begins to write back what is new and drops what is done.
-    fn write_back(&self, file: &File, end: u64) -> Result<()> {
-        let mut state = self.state.lock();
-        let from = match state.write_back_from {
-            from if from <= end => from,
-            _of_another_segment => 0,
-        };
-        if end - from < 2 * WRITE_BACK_BYTES {
-            return Ok(());
-        }
-        state.write_back_from = end - WRITE_BACK_BYTES;
-        drop(state);
-        file.drop_cached(from, end - from)
+        if job.durable { Ok(()) } else { self.write_back(&file, job.to.byte).await }
     }
 
     /// All up to `to` is written: raises the high watermark to the last batch that ends there.
