@@ -101,6 +101,18 @@ impl GroupCoordinator {
 }
 
 #[test]
+fn commits_that_overlap_are_taken_in_the_order_they_were_started() {
+    let dir = tempfile::tempdir().unwrap();
+    with_groups(dir.path(), async |groups| {
+        groups.ensure_topic().await.unwrap();
+        groups.commit("g", "a", 0).await;
+        join_all((1..=20).map(|offset| groups.commit("g", "a", offset))).await;
+        assert_eq!(groups.committed("g").await, [20]);
+    });
+    with_groups(dir.path(), async |groups| assert_eq!(groups.committed("g").await, [20], "as the log has it"));
+}
+
+#[test]
 fn commits_are_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     with_groups(dir.path(), async |groups| {
