@@ -189,8 +189,12 @@ impl Broker {
         self.signal(Signal::STOP)
     }
 
-    pub fn resume(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+    /// Lets a paused broker run for as long as `work` takes. After an error it stays awake: the benchmark is over.
+    pub fn awake<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.signal(Signal::CONT)?;
+        let done = work()?;
+        self.pause()?;
+        Ok(done)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -264,7 +268,7 @@ pub fn await_record(broker: &mut Broker, topic: &str, partition: i32) -> Result<
 impl Drop for Broker {
     fn drop(&mut self) {
         // A paused process takes no SIGTERM. Failing means that it is gone already.
-        let _ = self.resume();
+        let _ = self.signal(Signal::CONT);
         let _ = self.signal(Signal::TERM);
         let deadline = Instant::now() + STOP_TIMEOUT;
         while let Ok(None) = self.child.try_wait() {

@@ -52,17 +52,13 @@ pub fn run(options: &Options) -> Result<()> {
     let brokers = options.pair.start(&["group.initial.rebalance.delay.ms=0"])?;
     let mut committers = Vec::new();
     for broker in &brokers {
-        broker.resume()?;
-        committers.push(join_all(broker, options)?);
-        broker.pause()?;
+        committers.push(broker.awake(|| join_all(broker, options))?);
     }
     let mut last = Vec::new();
     for round in 0..options.rounds.max(1) {
         last.clear();
         for (broker, committers) in brokers.iter().zip(&mut committers) {
-            broker.resume()?;
-            last.push(measure(broker, committers, round, options)?);
-            broker.pause()?;
+            last.push(broker.awake(|| measure(broker, committers, round, options))?);
         }
         if let [ottla, kafka] = last[..] {
             println!(
@@ -73,9 +69,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     for broker in &brokers {
-        broker.resume()?;
-        watch(broker, options.watch_s)?;
-        broker.pause()?;
+        broker.awake(|| watch(broker, options.watch_s))?;
     }
     Ok(())
 }

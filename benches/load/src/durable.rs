@@ -38,9 +38,7 @@ pub fn run(options: &Options) -> Result<()> {
         for round in 0..=options.rounds.max(1) {
             let mut outcomes = Vec::new();
             for broker in &brokers {
-                broker.resume()?;
-                outcomes.push(measure(broker, partitions, round, options)?);
-                broker.pause()?;
+                outcomes.push(broker.awake(|| measure(broker, partitions, round, options))?);
             }
             if let [ottla, kafka] = &outcomes[..] {
                 println!(

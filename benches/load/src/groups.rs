@@ -62,19 +62,17 @@ const SETTINGS: [&str; 4] = [
 pub fn run(options: &Options) -> Result<()> {
     let brokers = options.pair.start(&SETTINGS)?;
     for broker in &brokers {
-        broker.resume()?;
-        Connection::open(broker.address)?.create_topic(TOPIC, options.members as i32, &[])?;
-        coordinate(broker.address)?;
-        broker.pause()?;
+        broker.awake(|| {
+            Connection::open(broker.address)?.create_topic(TOPIC, options.members as i32, &[])?;
+            coordinate(broker.address)
+        })?;
     }
     for scenario in &options.scenarios {
         let rounds = if *scenario == Scenario::Heartbeats { 1 } else { options.rounds.max(1) };
         for round in 0..rounds {
             let mut usages = Vec::new();
             for broker in &brokers {
-                broker.resume()?;
-                usages.push(measure(*scenario, broker, round, options)?);
-                broker.pause()?;
+                usages.push(broker.awake(|| measure(*scenario, broker, round, options))?);
             }
             if let [ottla, kafka] = usages[..] {
                 let ratio = |of: fn(&Usage) -> Duration| of(&kafka).as_secs_f64() / of(&ottla).as_secs_f64();

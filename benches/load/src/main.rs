@@ -10,6 +10,7 @@ mod commits;
 mod compaction;
 mod connection;
 mod durable;
+mod filler;
 mod groups;
 mod load;
 mod meter;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::broker::{Broker, Kind, Pair, Programs};
 use crate::connection::Connection;
+use crate::filler::Filler;
 use crate::load::{self, Outcome, ProduceLoad, Target, percentile};
 use crate::meter::{Meter, rss_bytes};
 use crate::metrics::Results;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub in_flight: usize,
     /// How long an idle broker is left alone before its memory is read, and how long its idle CPU is watched.
     pub settle: Duration,
+    /// No memory is unused when a scenario begins.
+    pub fills_memory: bool,
 }
 
 impl Plan {
@@ -65,13 +68,14 @@ impl Plan {
             connections: 2,
             in_flight: 8,
             settle: Duration::from_secs(5),
+            fills_memory: true,
         };
         if !options.quick {
             return full;
         }
         let (load_bytes, warmup_bytes) = (gib(0.125), gib(0.0625));
         let settle = Duration::from_secs(1);
-        Self { rounds: 1, load_bytes, warmup_bytes, latency_records: 2_000, settle, ..full }
+        Self { rounds: 1, load_bytes, warmup_bytes, latency_records: 2_000, settle, fills_memory: false, ..full }
     }
 
     fn produce(&self, scenario: Scenario, total_bytes: u64) -> ProduceLoad {
@@ -158,24 +162,26 @@ fn measure_loads(kinds: &[Kind], programs: &Programs, plan: Plan, results: &mut 
         broker.pause()?;
         brokers.push(broker);
     }
+    let mut filler = Filler::new(&programs.data)?;
     for round in 0..plan.rounds {
         for scenario in Scenario::ALL {
             for broker in in_turn(round, &brokers) {
-                broker.resume()?;
-                measure(broker, scenario, round, plan, results)?;
-                broker.pause()?;
+                if plan.fills_memory {
+                    filler.fill()?;
+                }
+                broker.awake(|| measure(broker, scenario, round, plan, results))?;
             }
         }
     }
     for broker in &brokers {
-        broker.resume()?;
-        sleep(plan.settle);
-        let meter = Meter::start(Some(broker.pid()))?;
-        sleep(plan.settle);
-        let idle = meter.stop()?;
+        let idle = broker.awake(|| {
+            sleep(plan.settle);
+            let meter = Meter::start(Some(broker.pid()))?;
+            sleep(plan.settle);
+            meter.stop()
+        })?;
         results.add(broker.kind, "idle_cpu", idle.broker_cpu.as_secs_f64() * 1e3 / idle.wall.as_secs_f64());
         results.add(broker.kind, "rss_after", mib(idle.broker_rss_bytes));
-        broker.pause()?;
     }
     Ok(())
 }

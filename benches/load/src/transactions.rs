@@ -62,16 +62,12 @@ pub fn run(options: &Options) -> Result<()> {
     for partitions in PARTITIONS_EACH {
         let mut writers = Vec::new();
         for broker in &brokers {
-            broker.resume()?;
-            writers.push(begin_all(broker, options, partitions)?);
-            broker.pause()?;
+            writers.push(broker.awake(|| begin_all(broker, options, partitions))?);
         }
         for round in 0..options.rounds.max(1) {
             let mut last = Vec::new();
             for (broker, writers) in brokers.iter().zip(&mut writers) {
-                broker.resume()?;
-                last.push(measure(broker, writers, round, options)?);
-                broker.pause()?;
+                last.push(broker.awake(|| measure(broker, writers, round, options))?);
             }
             if let [ottla, kafka] = last[..] {
                 let (rate, cpu) = (ottla.0 / kafka.0, kafka.1 / ottla.1);
@@ -187,38 +183,41 @@ impl Writer {
 /// As many batches without a producer id, and then each with another one: what they come to in memory.
 pub fn run_ids(options: &IdOptions) -> Result<()> {
     for broker in options.pair.start(&[])? {
-        broker.resume()?;
-        let mut connection = Connection::open(broker.address)?;
-        let mut batch = batch::encode(RECORD_BYTES, 0, &mut Random::new(1)).bytes;
-        let mut settled = Vec::new();
-        for (topic, first_id) in [("none", None), ("idle", Some(0))] {
-            connection.create_topic(topic, options.partitions, &[])?;
-            for step in 0..options.ids + IN_FLIGHT {
-                if step >= IN_FLIGHT {
-                    plain::produced_offset(connection.receive()?)?;
-                }
-                if step < options.ids {
-                    if let Some(first_id) = first_id {
-                        batch::set_producer(&mut batch, first_id + step, 0, false);
-                    }
-                    let partition = (step % i64::from(options.partitions)) as i32;
-                    connection.send(&mut plain::produce(topic, partition, &batch))?;
-                }
-            }
-            // Buffers are given back.
-            sleep(Duration::from_secs(5));
-            settled.push(rss_bytes(broker.pid())?);
-        }
-        let more = settled[1].saturating_sub(settled[0]);
-        println!(
-            "{}: RSS {} MiB after {} batches without a producer id, {} MiB after as many with one each: {} bytes each",
-            broker.kind.name(),
-            settled[0] >> 20,
-            options.ids,
-            settled[1] >> 20,
-            more / options.ids.max(1) as u64,
-        );
-        broker.pause()?;
+        broker.awake(|| measure_ids(&broker, options))?;
     }
+    Ok(())
+}
+
+fn measure_ids(broker: &Broker, options: &IdOptions) -> Result<()> {
+    let mut connection = Connection::open(broker.address)?;
+    let mut batch = batch::encode(RECORD_BYTES, 0, &mut Random::new(1)).bytes;
+    let mut settled = Vec::new();
+    for (topic, first_id) in [("none", None), ("idle", Some(0))] {
+        connection.create_topic(topic, options.partitions, &[])?;
+        for step in 0..options.ids + IN_FLIGHT {
+            if step >= IN_FLIGHT {
+                plain::produced_offset(connection.receive()?)?;
+            }
+            if step < options.ids {
+                if let Some(first_id) = first_id {
+                    batch::set_producer(&mut batch, first_id + step, 0, false);
+                }
+                let partition = (step % i64::from(options.partitions)) as i32;
+                connection.send(&mut plain::produce(topic, partition, &batch))?;
+            }
+        }
+        // Buffers are given back.
+        sleep(Duration::from_secs(5));
+        settled.push(rss_bytes(broker.pid())?);
+    }
+    let more = settled[1].saturating_sub(settled[0]);
+    println!(
+        "{}: RSS {} MiB after {} batches without a producer id, {} MiB after as many with one each: {} bytes each",
+        broker.kind.name(),
+        settled[0] >> 20,
+        options.ids,
+        settled[1] >> 20,
+        more / options.ids.max(1) as u64,
+    );
     Ok(())
 }
