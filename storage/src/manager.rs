@@ -502,13 +502,7 @@ fn open_dir(shared: &Shared, dir: &Path, options: &LogManagerOptions) -> Result<
         log.set_cleaned_offset(cleaned.get(&key).copied());
         Ok(LogEntry { topic: key.0.into(), partition: key.1, topic_id, log })
     };
-    // What a killed process left in the page cache is on its way to the disk while its logs are read.
-    let entries = std::thread::scope(|scope| {
-        let early = (!clean && !io.is_simulated()).then(|| scope.spawn(|| io.sync_file_system(dir)));
-        let entries = open_all(&found, if io.is_simulated() { 1 } else { options.recovery_threads }, open_one);
-        early.map_or(Ok(()), |early| early.join().expect("a sync does not panic"))?;
-        entries
-    })?;
+    let entries = open_all(&found, if io.is_simulated() { 1 } else { options.recovery_threads }, open_one)?;
     if unsynced.into_inner() {
         // What a killed process wrote or made may be in the page cache alone, and what recovery cut or removed must not
         // come back after another crash. One sync for all: each log by itself would wait for the disk several times.
