@@ -14,6 +14,9 @@ use crate::time_index::{self, TimeIndex};
 use crate::txn_index::{self, AbortedTransaction};
 use crate::{Error, Result};
 
+const READ_ONLY: OpenOptions = OpenOptions { create: false, read_only: true, direct: false };
+const READ_ONLY_DIRECT: OpenOptions = OpenOptions { direct: true, ..READ_ONLY };
+
 /// Kafka's file name of an offset: twenty digits.
 pub fn file_name(offset: i64, suffix: &str) -> String {
     format!("{offset:020}{suffix}")
@@ -74,28 +77,27 @@ impl SegmentFiles {
     /// The descriptor that reads past the page cache, where the backend can.
     pub fn reader(&self) -> Result<File> {
         self.was_read.store(true, Ordering::Relaxed);
-        self.opened(&self.reader, OpenOptions { read_only: true, direct: true, ..Default::default() })
+        self.opened(&self.reader, READ_ONLY_DIRECT)
     }
 
     /// For one read: nothing stays open that was not, though thousands of logs may begin at the same moment.
     pub fn passing_reader(&self) -> Result<File> {
         match &*self.cached_reader.lock() {
             Some(file) => Ok(file.clone()),
-            None => self.io.open(&self.path(".log"), OpenOptions { read_only: true, ..Default::default() }),
+            None => self.io.open(&self.path(".log"), READ_ONLY),
         }
     }
 
     /// The descriptor that reads through the page cache, the kernel reading ahead.
     pub fn cached_reader(&self) -> Result<File> {
         self.was_read.store(true, Ordering::Relaxed);
-        self.opened(&self.cached_reader, OpenOptions { read_only: true, ..Default::default() })
+        self.opened(&self.cached_reader, READ_ONLY)
     }
 
     /// Opens both readers on `path`, which is still to get this segment's name.
     pub fn open_readers_on(&self, path: &Path) -> Result<()> {
-        let cached = OpenOptions { read_only: true, ..Default::default() };
-        *self.cached_reader.lock() = Some(self.io.open(path, cached)?);
-        *self.reader.lock() = Some(self.io.open(path, OpenOptions { direct: true, ..cached })?);
+        *self.cached_reader.lock() = Some(self.io.open(path, READ_ONLY)?);
+        *self.reader.lock() = Some(self.io.open(path, READ_ONLY_DIRECT)?);
         Ok(())
     }
 
@@ -105,7 +107,7 @@ impl SegmentFiles {
         if !self.io.exists(&path) {
             return Ok(0);
         }
-        self.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?.len()
+        self.io.open(&path, READ_ONLY)?.len()
     }
 
     /// Lets go of the reading descriptors unless they were asked for since the last call: a consumer that goes through many
@@ -355,7 +357,7 @@ impl Segment {
         }
         let path = self.files.path(".timeindex");
         let found = if self.files.io.exists(&path) {
-            let file = self.files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+            let file = self.files.io.open(&path, READ_ONLY)?;
             time_index::last_in_file(&file, self.base_offset)?
         } else {
             None
@@ -374,7 +376,7 @@ impl Segment {
         if !self.files.io.exists(&path) {
             return Ok(self.base_offset);
         }
-        let file = self.files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+        let file = self.files.io.open(&path, READ_ONLY)?;
         Ok(time_index::lookup_in_file(&file, self.base_offset, timestamp)?.1)
     }
 }
@@ -384,7 +386,7 @@ fn offset_above_in_file(files: &SegmentFiles, base_offset: i64, position: u64) -
     if !files.io.exists(&path) {
         return Ok(None);
     }
-    let file = files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+    let file = files.io.open(&path, READ_ONLY)?;
     offset_index::offset_above_in_file(&file, base_offset, position)
 }
 
@@ -393,6 +395,6 @@ pub(crate) fn position_floor_in_file(files: &SegmentFiles, base_offset: i64, off
     if !files.io.exists(&path) {
         return Ok(0);
     }
-    let file = files.io.open(&path, OpenOptions { read_only: true, ..Default::default() })?;
+    let file = files.io.open(&path, READ_ONLY)?;
     Ok(offset_index::lookup_in_file(&file, base_offset, offset)?.1)
 }

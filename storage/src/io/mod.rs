@@ -380,7 +380,7 @@ impl File {
     /// error is that of an earlier write, and is reported only once, as with a sync.
     pub async fn write_back(&self, pos: u64, len: u64) -> Result<()> {
         let op = Op::write_back(self, pos, len as usize);
-        let (_, result) = if self.inner.io.backend == Backend::Uring { self.run(op).await } else { op.run() };
+        let (_, result) = self.run(op).await;
         if result.is_err() { self.synced(result) } else { Ok(()) }
     }
 
@@ -390,11 +390,14 @@ impl File {
             return Ok(Bytes::new());
         }
         let op = Op::read(self, pos, len);
-        let (op, result) = if self.inner.io.backend == Backend::Uring { self.run(op).await } else { op.run() };
+        let (op, result) = self.run(op).await;
         self.named(op.name(), result).map(|()| op.into_bytes())
     }
 
     async fn run(&self, op: Op) -> (Op, std::io::Result<()>) {
+        if self.inner.io.backend == Backend::Plain {
+            return op.run();
+        }
         match &self.inner.io.disk {
             Disk::System => uring::run(op).await,
             #[cfg(any(test, feature = "sim"))]

@@ -61,6 +61,13 @@ pub struct LogConfig {
     pub delete_retention_ms: i64,
 }
 
+impl LogConfig {
+    /// Every write is to be on the disk before it is acknowledged.
+    pub(crate) fn writes_are_durable(&self) -> bool {
+        self.flush_messages <= 1
+    }
+}
+
 impl Default for LogConfig {
     /// Kafka's defaults.
     fn default() -> LogConfig {

@@ -221,7 +221,7 @@ impl State {
     fn start_in_file(&self, i: usize, floor: u64, limit: u64, max_offset: i64) -> Result<Start> {
         let next_segment = self.segments.get(i + 1).map(|s| s.base_offset);
         let is_written = self.segments[i].base_offset >= self.written_end.segment;
-        let cached_below = if is_written && self.config.flush_messages <= 1 {
+        let cached_below = if is_written && self.config.writes_are_durable() {
             limit.saturating_sub(READ_AHEAD_BYTES)
         } else {
             u64::MAX

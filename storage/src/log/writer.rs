@@ -77,7 +77,7 @@ impl Log {
         let (files, end) = (segment.files.clone(), segment.size);
         if from.byte < end {
             let uring = self.shared.io.backend() == Backend::Uring;
-            let durable = uring && state.config.flush_messages <= 1 && !state.unsynced;
+            let durable = uring && state.config.writes_are_durable() && !state.unsynced;
             let block = from.byte - from.byte % BLOCK as u64;
             let to = end.min(block + WRITE_BYTES);
             let (mut again, mut at) = (None, from.byte);
