@@ -12,7 +12,7 @@ use crate::Result;
 use crate::batch::{self, BatchHeader, HEADER_BYTES};
 use crate::compaction;
 use crate::epochs::{EPOCHS_FILE, Epochs};
-use crate::io::{File, Io, OpenOptions};
+use crate::io::{BLOCK, File, Io, OpenOptions};
 use crate::log::{LogConfig, Recovered};
 use crate::offset_index::OffsetIndex;
 use crate::producers::Producers;
@@ -55,7 +55,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
     };
     let stopped_cleanly = known.clean;
     let known = Known { clean: opened.is_some(), ..known };
-    let mut allocated = 0;
+    let (mut allocated, mut new_snapshots) = (0, false);
     let (mut next_offset, changed) = match opened {
         Some(opened) => {
             producers::load(io, dir, &names, &segments, opened.0, known, &mut producers)?;
@@ -67,7 +67,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
             producers::load(io, dir, &names, &segments, from, known, &mut producers)?;
             let state = Scanned { epochs: &mut epochs, producers: &mut producers, known };
             let end = recover_segments(io, dir, config, &mut segments, &names, first, state)?;
-            allocated = end.allocated;
+            (allocated, new_snapshots) = (end.allocated, end.new_snapshots);
             (end.offset, true)
         }
     };
@@ -92,7 +92,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
             .write_atomic(&dir.join(EPOCHS_FILE), epochs.to_text().as_bytes())
             .inspect_err(|error| tracing::warn!(%error, "leader epochs are written later"))
             .is_err();
-    if !known.clean {
+    if new_snapshots {
         names = io.list(dir)?;
     }
     producers::remove_strays(io, dir, &names, &segments, next_offset)?;
@@ -207,9 +207,12 @@ fn open_untouched(
         return Ok(None);
     }
     // Kafka reserves space in the indexes of an active segment: not worth reading, and to be given back.
-    let index_bytes = active.files.index_bytes(".index")?.max(active.files.index_bytes(".timeindex")?);
-    if index_bytes > 0 && index_bytes >= active.size {
-        return Ok(None);
+    for suffix in [".index", ".timeindex"] {
+        let there = names.binary_search(&file_name(active.base_offset, suffix)).is_ok();
+        let index_bytes = if there { active.files.index_bytes(suffix)? } else { 0 };
+        if index_bytes > 0 && index_bytes >= active.size {
+            return Ok(None);
+        }
     }
     let mut indexes = Indexes::new(active.base_offset);
     let mut end = active.base_offset;
@@ -310,11 +313,11 @@ impl Scanned<'_> {
     }
 
     /// Between two segments. Producers outlive what they wrote: of some whose batches compaction left out only the
-    /// snapshot knows, and where there is none it is made, before the segment goes.
-    fn meet_snapshot(&mut self, io: &Io, path: &Path) -> Result<()> {
+    /// snapshot knows, and where there is none it is made, before the segment goes. Whether it was made.
+    fn meet_snapshot(&mut self, io: &Io, path: &Path) -> Result<bool> {
         match io.read_small(path)? {
-            Some(content) if self.producers.load_snapshot(&content, self.known.now_ms).is_ok() => Ok(()),
-            _ => io.write_atomic(path, &self.producers.to_snapshot()),
+            Some(content) if self.producers.load_snapshot(&content, self.known.now_ms).is_ok() => Ok(false),
+            _ => io.write_atomic(path, &self.producers.to_snapshot()).map(|()| true),
         }
     }
 }
@@ -337,6 +340,8 @@ struct LogEnd {
     offset: i64,
     /// The active segment's file, with space reserved behind its last batch.
     allocated: u64,
+    /// Snapshots were written.
+    new_snapshots: bool,
 }
 
 /// After a crash: scans the segments from the `first` on.
@@ -350,7 +355,7 @@ fn recover_segments(
     mut scanned: Scanned<'_>,
 ) -> Result<LogEnd> {
     let ends: Vec<i64> = segments.iter().skip(1).map(|s| s.base_offset).chain([i64::MAX]).collect();
-    let mut log_end = LogEnd { offset: segments[first].base_offset, allocated: 0 };
+    let mut log_end = LogEnd { offset: segments[first].base_offset, allocated: 0, new_snapshots: false };
     for i in first..segments.len() {
         let segment = &mut segments[i];
         let size = segment.size;
@@ -388,12 +393,8 @@ fn recover_segments(
             break;
         }
         write_rebuilt(segment)?;
-        scanned.meet_snapshot(io, &dir.join(file_name(end, ".snapshot")))?;
+        log_end.new_snapshots |= scanned.meet_snapshot(io, &dir.join(file_name(end, ".snapshot")))?;
     }
-    let active = segments.back_mut().expect("recover() makes one");
-    // They would be taken for whole if the segment were rolled and not completed.
-    io.remove_file(&active.files.path(".index"))?;
-    io.remove_file(&active.files.path(".timeindex"))?;
     Ok(log_end)
 }
 
@@ -414,20 +415,22 @@ fn scan_segment(segment: &mut Segment, config: &LogConfig, mut scanned: Option<&
         return Ok(next_offset);
     }
     let file = segment.files.cached_reader()?;
-    let mut piece = vec![0; PIECE_BYTES.min(file_bytes as usize)];
-    let mut position = 0;
+    let (mut piece, mut position, mut least) = (Vec::new(), 0, BLOCK);
     while position + HEADER_BYTES as u64 <= file_bytes {
-        let wanted = piece.len().min((file_bytes - position) as usize);
-        let read = file.pread(&mut piece[..wanted], position)?;
+        // What is reserved behind the log's end is many times as long as a small log, and not worth reading.
+        let ahead = usize::try_from(file.next_hole(position)?.saturating_sub(position)).unwrap_or(usize::MAX);
+        piece.resize(ahead.clamp(least, PIECE_BYTES.max(least)).min((file_bytes - position) as usize), 0);
+        let read = file.pread(&mut piece, position)?;
         let mut used = 0;
-        while let Some(header) =
-            piece.get(used..read).and_then(|rest| whole_header(rest, file_bytes - position - used as u64))
-        {
-            let Some(bytes) =
-                piece.get(used..used + header.total_bytes()).filter(|_| used + header.total_bytes() <= read)
-            else {
-                break;
+        least = loop {
+            let rest = &piece[used..read];
+            let Some(header) = whole_header(rest, file_bytes - position - used as u64) else {
+                if rest.len() >= HEADER_BYTES || used == 0 {
+                    return Ok(done(segment, next_offset));
+                }
+                break BLOCK;
             };
+            let Some(bytes) = rest.get(..header.total_bytes()) else { break BLOCK.max(header.total_bytes()) };
             let unchecked = header.next_offset() <= recovery_point;
             if header.base_offset < next_offset || !(unchecked || batch::verify_crc(bytes).is_ok()) {
                 return Ok(done(segment, next_offset));
@@ -438,15 +441,8 @@ fn scan_segment(segment: &mut Segment, config: &LogConfig, mut scanned: Option<&
             segment.note_batch(&header, header.base_offset, config.index_interval_bytes);
             next_offset = header.next_offset();
             used += header.total_bytes();
-        }
+        };
         position += used as u64;
-        if used == 0 {
-            // Not even one batch: the end of the log, or one larger than the piece.
-            match whole_header(&piece[..read], file_bytes - position) {
-                Some(header) if header.total_bytes() > piece.len() => piece.resize(header.total_bytes(), 0),
-                _ => break,
-            }
-        }
     }
     Ok(done(segment, next_offset))
 }

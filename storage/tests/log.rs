@@ -273,6 +273,30 @@ fn a_torn_last_batch_is_cut() {
     });
 }
 
+/// Whoever opens the directory would take them for whole, if the recovery point were past the rolled segment.
+#[test]
+fn indexes_of_an_earlier_stop_are_gone_before_a_rolled_segment_has_a_successor() {
+    on_every_backend(|dir, io| async move {
+        let config = small_segments(64 << 10);
+        let open = || {
+            let logs = LogManager::open(options(&dir, &io, config.clone())).unwrap();
+            let log = logs.create("t", 0, None, config.clone(), NOW_MS).unwrap();
+            (logs, log)
+        };
+        let (logs, log) = open();
+        append_written(&log, &batch_of(1, 100, NOW_MS, 1)).await;
+        logs.close(1).await.unwrap();
+        drop((logs, log));
+        let index = dir.join("t-0/00000000000000000000.timeindex");
+        let earlier = std::fs::read(&index).unwrap();
+        let (_logs, log) = open();
+        append_written(&log, &batch_of(1, 60_000, NOW_MS + 1, 2)).await;
+        append_written(&log, &batch_of(1, 60_000, NOW_MS + 2, 3)).await;
+        assert!(dir.join("t-0/00000000000000000002.log").exists());
+        assert_ne!(std::fs::read(&index).ok(), Some(earlier));
+    });
+}
+
 #[test]
 fn records_are_found_by_time() {
     on_every_backend(|dir, io| async move {

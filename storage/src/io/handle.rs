@@ -34,6 +34,16 @@ impl Handle {
         call!(self, file => file.metadata().map(|metadata| metadata.len()), file.len())
     }
 
+    /// Where the data that begins at `pos` ends: the file's end, or space that nothing was written to.
+    pub fn next_hole(&self, pos: u64) -> io::Result<u64> {
+        call!(self, file => plain::next_hole(file, pos), file.len())
+    }
+
+    /// Where data begins, at `pos` or after it; None if there is nothing but unwritten space.
+    pub fn next_data(&self, pos: u64) -> io::Result<Option<u64>> {
+        call!(self, file => plain::next_data(file, pos), file.len().map(|len| Some(pos).filter(|pos| *pos < len)))
+    }
+
     pub fn read_at(&self, buf: &mut [u8], pos: u64) -> io::Result<usize> {
         call!(self, file => file.read_at(buf, pos), file.read_at(buf, pos))
     }

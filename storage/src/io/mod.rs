@@ -295,6 +295,17 @@ impl File {
         self.named("stat", self.handle().len())
     }
 
+    /// Where the data that begins at `pos` ends: the file's end, or space that nothing was written to (which may also
+    /// count as data).
+    pub fn next_hole(&self, pos: u64) -> Result<u64> {
+        self.named("lseek", self.handle().next_hole(pos))
+    }
+
+    /// Where data begins, at `pos` or after it; None if there is nothing but unwritten space up to the file's end.
+    pub fn next_data(&self, pos: u64) -> Result<Option<u64>> {
+        self.named("lseek", self.handle().next_data(pos))
+    }
+
     pub fn is_empty(&self) -> Result<bool> {
         self.len().map(|len| len == 0)
     }

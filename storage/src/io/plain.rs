@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, FallocateFlags};
-use rustix::io::ReadWriteFlags;
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::handle::Handle;
 use crate::{Error, Result};
@@ -144,8 +144,25 @@ pub(super) fn read_full(handle: &Handle, buf: &mut [u8], pos: u64) -> io::Result
 pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             result => return Ok(result?),
         }
+    }
+}
+
+/// A file system that knows of no holes takes the whole file for data.
+pub(super) fn next_hole(file: &File, pos: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file, SeekFrom::Hole(pos)) {
+        Err(Errno::INVAL) => file.metadata().map(|metadata| metadata.len()),
+        Err(Errno::NXIO) => Ok(pos),
+        result => Ok(result?),
+    }
+}
+
+pub(super) fn next_data(file: &File, pos: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(pos)) {
+        Err(Errno::INVAL) => Ok(Some(pos).filter(|_| file.metadata().is_ok_and(|metadata| pos < metadata.len()))),
+        Err(Errno::NXIO) => Ok(None),
+        result => Ok(Some(result?)),
     }
 }

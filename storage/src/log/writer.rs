@@ -178,6 +178,14 @@ impl Log {
         self.in_dir(move || io.write_atomic(&path, text.as_bytes())).await
     }
 
+    /// An earlier stop's: before the next segment is there they go, since they would be taken for whole, should the rolled
+    /// one not be completed and its successor be synced.
+    async fn remove_old_indexes(&self, job: &Finish) -> Result<()> {
+        let (io, files) = (self.shared.io.clone(), job.files.clone());
+        let work = move || [".index", ".timeindex"].iter().try_for_each(|suffix| io.remove_file(&files.path(suffix)));
+        self.in_dir(work).await
+    }
+
     /// Cuts a rolled segment to its length, and completes its files. The snapshot comes last: it tells recovery that the
     /// segment before it is whole.
     async fn finish_files(&self, job: &Finish) -> Result<()> {
@@ -311,10 +319,11 @@ async fn run(log: Arc<Log>) {
             }
             Some(Job::Write(write)) => log.write(write).await,
             Some(Job::Finish(job)) => {
+                let removed = log.remove_old_indexes(&job).await;
                 let mut state = log.state.lock();
                 state.to_finish.push_back(Arc::new(job));
                 log.start_finisher(&mut state);
-                Ok(())
+                removed
             }
         };
         if let Err(error) = done {

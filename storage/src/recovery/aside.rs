@@ -15,19 +15,18 @@ const LARGEST_STEP: i64 = 1 << 32;
 /// Nothing but zeros from `position` on: space that was reserved and not written, or not yet.
 pub fn is_reserved(io: &Io, path: &Path, position: u64) -> Result<bool> {
     let file = open_read_only(io, path)?;
-    let mut piece = vec![0; PIECE_BYTES.min((file.len()? - position) as usize)];
-    let mut from = position;
-    loop {
-        let read = file.pread(&mut piece, from)?;
-        if read == 0 {
-            return Ok(true);
-        }
+    let (mut piece, mut from) = (Vec::new(), position);
+    while let Some(data) = file.next_data(from)? {
+        let block_end = (data + 1).next_multiple_of(BLOCK as u64);
+        piece.resize(if from == position { (block_end - data) as usize } else { PIECE_BYTES }, 0);
+        let read = file.pread(&mut piece, data)?;
         // Not `all`, which looks at one byte at a time.
         if piece[..read].iter().fold(0, |any, byte| any | byte) != 0 {
             return Ok(false);
         }
-        from += read as u64;
+        from = data + read as u64;
     }
+    Ok(true)
 }
 
 /// Copies what lies from `position` on, unless it is reserved space or one torn batch.
