@@ -16,7 +16,7 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
     let host = client_host(&ctx);
     let result = match groups.settings().consumer.enabled {
         false => Err(ErrorCode::UnsupportedVersion),
-        true => groups.call(&request.group_id, |turn| turn.consumer_heartbeat(client(&ctx, &host), &request)).await,
+        true => groups.consumer_heartbeat(client(&ctx, &host), request).await,
     };
     let result = result.unwrap_or_else(|code| Err(ApiError::new(code, "")));
     let response = result.unwrap_or_else(|error| {

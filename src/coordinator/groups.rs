@@ -5,7 +5,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse, SyncGroupRequest, SyncGroupResponse};
+use kafka_protocol::messages::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    SyncGroupRequest, SyncGroupResponse,
+};
+use kafka_protocol::protocol::StrBytes;
 use ottla_storage::batch::{self, BatchHeader, TransactionMarker};
 use tokio::sync::oneshot;
 
@@ -15,8 +19,8 @@ use super::{CoordinatorPartition, Driven, Home, Shared};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{ApiError, ErrorCode};
-use crate::group::records::Record;
-use crate::group::{Client, Effects, Environment, Machine, Position, Settings, Token, Turn};
+use crate::group::records::{Name, Record};
+use crate::group::{Client, Effects, Environment, Heard, Machine, Position, Settings, Token, Turn};
 use crate::metadata::topics::CONSUMER_OFFSETS;
 use crate::metadata::{Image, Metadata};
 use crate::partition::Partitions;
@@ -54,6 +58,7 @@ struct Parked {
     last: Token,
     joins: HashMap<Token, oneshot::Sender<JoinGroupResponse>>,
     syncs: HashMap<Token, oneshot::Sender<SyncGroupResponse>>,
+    gathering: HashMap<Name, Vec<oneshot::Sender<()>>>,
 }
 
 impl Parked {
@@ -61,6 +66,12 @@ impl Parked {
         self.last += 1;
         self.joins.insert(self.last, sender);
         self.last
+    }
+
+    fn gather(&mut self, group: &str) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.gathering.entry(group.into()).or_default().push(sender);
+        receiver
     }
 
     fn sync(&mut self, sender: oneshot::Sender<SyncGroupResponse>) -> Token {
@@ -146,6 +157,10 @@ impl Driven for Groups {
             if let Some(sender) = self.parked.syncs.remove(&token) {
                 outbox.then(move || drop(sender.send(response)));
             }
+        }
+        for senders in effects.gathered.iter().filter_map(|group| self.parked.gathering.remove(group)) {
+            // Whoever waits may be gone.
+            outbox.then(move || senders.into_iter().for_each(|sender| _ = sender.send(())));
         }
         Ok(())
     }
@@ -279,6 +294,34 @@ impl GroupCoordinator {
             ((), effects.into())
         })?;
         receiver.await.map_err(|_| ErrorCode::NotCoordinator)
+    }
+
+    /// ConsumerGroupHeartbeat. A member that joins while others do is answered when they all have their targets.
+    pub async fn consumer_heartbeat(
+        &self,
+        client: Client<'_>,
+        mut request: ConsumerGroupHeartbeatRequest,
+    ) -> Result<Result<ConsumerGroupHeartbeatResponse, ApiError>, ErrorCode> {
+        let index = self.partition_of(&request.group_id);
+        let ((heard, gathered), written) = self.shared.turn(index, |groups, world, now_ms| {
+            let hear = |turn: &mut Turn<'_>, parked: &mut Parked| {
+                let heard = turn.gathering_heartbeat(client, &request);
+                let gathers = matches!(heard, Ok(Heard::Gathering(_)));
+                (heard, gathers.then(|| parked.gather(&request.group_id)))
+            };
+            let (answer, effects) = groups.turn(world, now_ms, hear);
+            (answer, effects.into())
+        })?;
+        let (member, gathered) = match (heard, gathered) {
+            (Ok(Heard::Gathering(member)), Some(gathered)) => (member, gathered),
+            (heard, _) => {
+                written.done().await?;
+                return Ok(heard.map(Heard::answer));
+            }
+        };
+        gathered.await.map_err(|_| ErrorCode::NotCoordinator)?;
+        request.member_id = StrBytes::from_string(member.to_string());
+        self.call_at(index, |turn| turn.consumer_heartbeat(client, &request)).await
     }
 
     /// The partition of the offsets topic that holds the group.

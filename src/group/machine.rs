@@ -147,6 +147,7 @@ impl<'a> Turn<'a> {
             Timer::Rejoin { group, member } => self.fence_expired(&group, &member, "rejoin"),
             Timer::Resync { group, member } => self.fence_expired(&group, &member, "sync"),
             Timer::Regexes { group } => self.resolve_regexes(&group),
+            Timer::Gathered { group } => self.make_target(&group),
             Timer::Expiry => self.expire_offsets(),
         }
         true

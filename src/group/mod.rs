@@ -25,8 +25,9 @@ use kafka_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use uuid::Uuid;
 
 use crate::error::{ApiError, ErrorCode};
-use records::Record;
+use records::{Name, Record};
 
+pub use consumer::Heard;
 pub use hard::{Hard, Position};
 pub use machine::{Environment, Machine, Soft, Turn};
 pub use settings::{Bounded, ConsumerSettings, MigrationPolicy, Settings};
@@ -43,6 +44,8 @@ pub struct Effects {
     pub records: Vec<Record>,
     pub joins: Vec<(Token, JoinGroupResponse)>,
     pub syncs: Vec<(Token, SyncGroupResponse)>,
+    /// Groups whose target is made, for those who were told `Heard::Gathering`.
+    pub gathered: Vec<Name>,
 }
 
 /// What the machine may know of the cluster.

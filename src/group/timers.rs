@@ -22,6 +22,8 @@ pub enum Timer {
     Resync { group: Name, member: Name },
     /// A consumer group's regular expressions are to be resolved.
     Regexes { group: Name },
+    /// Members have joined a consumer group, and no more have for a while.
+    Gathered { group: Name },
     /// Expired offsets and groups are to be removed.
     Expiry,
 }

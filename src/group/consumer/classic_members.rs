@@ -76,7 +76,9 @@ impl Turn<'_> {
             group.epoch = epoch;
             self.downgrade(&id, group, &BTreeSet::new(), rebalances);
         } else {
-            let goal = self.advance_group(&id, &group, &member, &updated, true)?;
+            let (epoch, subscription_changed) = self.advance_epoch(&id, &group, &member, &updated, true)?;
+            let (epoch, target) = self.note_target(&id, &group, epoch, &updated);
+            let goal = Goal { epoch, target, subscription_changed };
             updated.current = self.reconcile(&id, &group, &updated, &goal, &reported)?;
             let timer = |timer: fn(Name, Name) -> Timer| timer(id.clone(), updated.id.clone());
             self.soft.timers.cancel(&timer(|group, member| Timer::Rejoin { group, member }));

@@ -19,6 +19,25 @@ use crate::group::{Client, MAX_NAME_BYTES, Result};
 /// What a member says it owns; None if it does not say.
 pub(super) type Reported = Option<Vec<(Uuid, Vec<i32>)>>;
 
+/// What a heartbeat comes to.
+#[derive(Debug)]
+pub enum Heard {
+    Answer(ConsumerGroupHeartbeatResponse),
+    /// A member has joined, under this id, and others may be joining at the same moment: it is to be heard once more, by
+    /// [`Turn::consumer_heartbeat`], when the group is named in [`crate::group::Effects::gathered`].
+    Gathering(Name),
+}
+
+impl Heard {
+    /// Of who does not wait.
+    pub fn answer(self) -> ConsumerGroupHeartbeatResponse {
+        match self {
+            Heard::Answer(answer) => answer,
+            Heard::Gathering(_) => unreachable!("nobody waits"),
+        }
+    }
+}
+
 fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T> {
     Err(ApiError::new(code, message))
 }
@@ -29,10 +48,24 @@ impl<'a> Turn<'a> {
         client: Client<'_>,
         request: &ConsumerGroupHeartbeatRequest,
     ) -> Result<ConsumerGroupHeartbeatResponse> {
+        self.hear(client, request, false).map(Heard::answer)
+    }
+
+    /// The same for who can wait until others have joined, too.
+    pub fn gathering_heartbeat(
+        &mut self,
+        client: Client<'_>,
+        request: &ConsumerGroupHeartbeatRequest,
+    ) -> Result<Heard> {
+        // A static member that joins twice would find its instance taken.
+        self.hear(client, request, request.member_epoch == 0 && request.instance_id.is_none())
+    }
+
+    fn hear(&mut self, client: Client<'_>, request: &ConsumerGroupHeartbeatRequest, gather: bool) -> Result<Heard> {
         self.check_heartbeat(client, request)?;
         match request.member_epoch {
-            LEFT | LEFT_STATIC => self.leave_consumer_group(request),
-            _ => self.heartbeat_of_consumer(client, request),
+            LEFT | LEFT_STATIC => self.leave_consumer_group(request).map(Heard::Answer),
+            _ => self.heartbeat_of_consumer(client, request, gather),
         }
     }
 
@@ -78,7 +111,8 @@ impl<'a> Turn<'a> {
         &mut self,
         client: Client<'_>,
         request: &ConsumerGroupHeartbeatRequest,
-    ) -> Result<ConsumerGroupHeartbeatResponse> {
+        gather: bool,
+    ) -> Result<Heard> {
         let id = Name::from(request.group_id.as_str());
         let joins = request.member_epoch == 0;
         let mut group = self.open_group(&id, joins)?;
@@ -98,7 +132,13 @@ impl<'a> Turn<'a> {
         };
         check_epoch(&member, request.member_epoch, &reported)?;
         let mut updated = update(&member, client, request);
-        let goal = self.advance_group(&id, &group, &member, &updated, false)?;
+        let (epoch, subscription_changed) = self.advance_epoch(&id, &group, &member, &updated, false)?;
+        if gather && self.gathers(&id, &group, epoch) {
+            self.expect_member(&id, &updated);
+            return Ok(Heard::Gathering(updated.id));
+        }
+        let (epoch, target) = self.note_target(&id, &group, epoch, &updated);
+        let goal = Goal { epoch, target, subscription_changed };
         updated.current = self.reconcile(&id, &group, &updated, &goal, &reported)?;
         self.expect_member(&id, &updated);
 
@@ -107,11 +147,12 @@ impl<'a> Turn<'a> {
             && request.topic_partitions.is_some();
         let changed = updated.current.assigned != member.current.assigned;
         let assignment = (joins || full || changed).then(|| answered(&updated.current.assigned));
-        Ok(ConsumerGroupHeartbeatResponse::default()
+        let answer = ConsumerGroupHeartbeatResponse::default()
             .with_member_id(Some(text(&updated.id)))
             .with_member_epoch(updated.current.epoch)
             .with_heartbeat_interval_ms(self.consumer_heartbeat_interval_ms(&id))
-            .with_assignment(assignment))
+            .with_assignment(assignment);
+        Ok(Heard::Answer(answer))
     }
 
     /// The group as it is, or as it is going to be: a new one, or one converted from the classic protocol.
@@ -282,20 +323,18 @@ fn answered(owned: &Owned) -> AnsweredAssignment {
 }
 
 impl Turn<'_> {
-    /// What a change of a member's subscription does to the group: records of the member, the epoch, the target
-    /// assignment. `at_once`: an unresolved regular expression does not keep the epoch.
-    pub(super) fn advance_group(
+    /// What a change of a member's subscription does to the group: records of the member and the epoch, which is returned
+    /// beside whether there was a change. `at_once`: an unresolved regular expression does not keep the epoch.
+    pub(super) fn advance_epoch(
         &mut self,
         id: &Name,
         group: &ConsumerGroup,
         member: &Member,
         updated: &Member,
         at_once: bool,
-    ) -> Result<Goal> {
+    ) -> Result<(i32, bool)> {
         let subscription = self.note_subscription(id, group, member, updated)?;
         let bump = subscription.topics_changed || if at_once { subscription.changed } else { subscription.is_resolved };
-        let epoch = self.note_topics(id, group, updated, bump);
-        let (epoch, target) = self.note_target(id, group, epoch, updated);
-        Ok(Goal { epoch, target, subscription_changed: subscription.changed })
+        Ok((self.note_topics(id, group, updated, bump), subscription.changed))
     }
 }

@@ -11,6 +11,7 @@ mod migrate;
 mod reconcile;
 mod subscription;
 
+pub use heartbeat::Heard;
 pub use subscription::TopicHashes;
 #[cfg(test)]
 pub(super) use subscription::topic_hash;
@@ -30,6 +31,8 @@ pub struct Watch {
     checked: Option<(i64, i32)>,
     /// When its regular expressions were resolved last, and with which metadata.
     resolved: Option<(i64, i64)>,
+    /// Since when its next target waits for members who join at the same moment.
+    gathering_since_ms: Option<i64>,
 }
 
 /// The assignor that most members ask for.

@@ -159,6 +159,7 @@ impl Harness {
             all.records.extend(effects.records);
             all.joins.extend(effects.joins);
             all.syncs.extend(effects.syncs);
+            all.gathered.extend(effects.gathered);
             if !fired {
                 return all;
             }

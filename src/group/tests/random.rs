@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::harness::Harness;
-use crate::error::ErrorCode;
-use crate::group::{Client, Effects, Token};
+use crate::error::{ApiError, ErrorCode};
+use crate::group::{Client, Effects, Heard, Token};
 
 const GROUP: &str = "g";
 const TOPICS: [&str; 3] = ["a", "b", "c"];
@@ -40,6 +40,8 @@ struct Consumer {
 
 struct Consumers {
     harness: Harness,
+    /// Somebody waits for others to join.
+    gathering: bool,
     members: Vec<Consumer>,
 }
 
@@ -47,11 +49,41 @@ impl Consumers {
     fn new() -> Consumers {
         let mut harness = Harness::new();
         TOPICS.iter().zip([3, 4, 1]).for_each(|(topic, partitions)| harness.topics.set(topic, partitions));
-        Consumers { harness, members: vec![Consumer { topics: 1, ..Consumer::default() }; 4] }
+        Consumers { harness, gathering: false, members: vec![Consumer { topics: 1, ..Consumer::default() }; 4] }
+    }
+
+    fn fire(&mut self) {
+        let effects = self.harness.fire();
+        self.take(&effects);
+    }
+
+    fn take(&mut self, effects: &Effects) {
+        self.gathering &= effects.gathered.is_empty();
     }
 
     /// `loses`: the answer does not reach it.
     fn beat(&mut self, index: usize, loses: bool) {
+        let request = self.request(index);
+        let (result, effects) = self.harness.turn(|turn| turn.consumer_heartbeat(client(), &request));
+        self.take(&effects);
+        self.fire();
+        self.hear(index, result, loses);
+    }
+
+    /// A heartbeat that waits for others if its member joins, and then is not repeated.
+    fn gather(&mut self, index: usize) {
+        let request = self.request(index);
+        let (result, effects) = self.harness.turn(|turn| turn.gathering_heartbeat(client(), &request));
+        self.take(&effects);
+        self.fire();
+        match result {
+            Ok(Heard::Gathering(_)) => self.gathering = true,
+            Ok(Heard::Answer(answer)) => self.hear(index, Ok(answer), false),
+            Err(error) => self.hear(index, Err(error), false),
+        }
+    }
+
+    fn request(&self, index: usize) -> ConsumerGroupHeartbeatRequest {
         let member = &self.members[index];
         let joins = member.epoch == 0;
         let names = TOPICS.iter().enumerate().filter(|(bit, _)| member.topics >> bit & 1 == 1);
@@ -59,15 +91,16 @@ impl Consumers {
             let partitions = partitions.iter().copied().collect();
             TopicPartitions::default().with_topic_id(*topic).with_partitions(partitions)
         });
-        let request = ConsumerGroupHeartbeatRequest::default()
+        ConsumerGroupHeartbeatRequest::default()
             .with_group_id(text(GROUP).into())
             .with_member_id(text(format!("m{index}")))
             .with_member_epoch(member.epoch)
             .with_rebalance_timeout_ms(if joins || member.missed { 30_000 } else { -1 })
             .with_subscribed_topic_names(Some(names.map(|(_, name)| text(*name).into()).collect()))
-            .with_topic_partitions(Some(owned.collect()));
-        let (result, _) = self.harness.turn(|turn| turn.consumer_heartbeat(client(), &request));
-        self.harness.fire();
+            .with_topic_partitions(Some(owned.collect()))
+    }
+
+    fn hear(&mut self, index: usize, result: Result<ConsumerGroupHeartbeatResponse, ApiError>, loses: bool) {
         let member = &mut self.members[index];
         member.missed = loses;
         match result {
@@ -92,14 +125,16 @@ impl Consumers {
             .with_group_id(text(GROUP).into())
             .with_member_id(text(format!("m{index}")))
             .with_member_epoch(-1);
-        let _ = self.harness.turn(|turn| turn.consumer_heartbeat(client(), &request));
+        let (_, effects) = self.harness.turn(|turn| turn.consumer_heartbeat(client(), &request));
+        self.take(&effects);
         self.members[index] = Consumer { topics: self.members[index].topics, ..Consumer::default() };
     }
 
     /// Time passes: who has not been heard of for a session is out, and knows it.
     fn pass(&mut self, ms: i64) {
         self.harness.now_ms += ms;
-        self.harness.fire();
+        self.fire();
+        assert!(ms < 500 || !self.gathering, "nobody waits longer than half a second");
         let known = self.harness.machine.hard().consumer(GROUP).cloned().unwrap_or_default();
         for (index, member) in self.members.iter_mut().enumerate() {
             if !known.members.contains_key(&*format!("m{index}")) {
@@ -139,7 +174,9 @@ impl Consumers {
 
     fn step(&mut self, (kind, index, value): (u8, usize, usize)) {
         match kind {
-            0..=5 => self.beat(index, false),
+            0..=3 => self.beat(index, false),
+            4 => self.gather(index),
+            5 => self.pass(9),
             6 => self.beat(index, true),
             7 => self.leave(index),
             8 => {
@@ -152,7 +189,11 @@ impl Consumers {
                 let partitions = self.harness.topics.partitions(name) + 1;
                 self.harness.topics.set(name, partitions);
             }
-            _ => drop(self.harness.restart()),
+            _ => {
+                // The broker's waiters are gone with it.
+                self.gathering = false;
+                drop(self.harness.restart());
+            }
         }
         self.check();
     }

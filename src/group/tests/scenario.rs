@@ -12,11 +12,14 @@
 //! heartbeat g member generation [instance=]
 //! leave g member[/instance]...
 //! beat g member epoch [topics=a,b regex= owned=a:0+1 assignor= instance= rebalance= v=]
+//! gather g member 0 [as with beat]            a beat that waits for others who join
 //! commit g member epoch [instance= v= retention=] a-0=10...     fetch g [member epoch] a-0... | *     (or fetch! : stable)
 //! txncommit PID g member epoch a-0=10...      endtxn PID commit|abort
 //! uncommit g a-0...                           delete g             list [states=] [types=]
 //! describe g                                  describe2 g          (classic, consumer)
 //! ```
+
+mod show;
 
 use std::collections::BTreeMap;
 
@@ -35,11 +38,12 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use self::show::show_blob;
 use super::harness::Harness;
 use crate::error::ErrorCode;
 use crate::group::embedded::{EmbeddedAssignment, Subscription};
 use crate::group::records::{Assignment, MemberState, Name, Owned, Record};
-use crate::group::{Client, Effects, MigrationPolicy, Result};
+use crate::group::{Client, Effects, Heard, MigrationPolicy, Result};
 use crate::scenario_tests;
 
 /// The text with the outcome of each command as it came.
@@ -158,7 +162,8 @@ impl Scene<'_> {
             "sync" => return self.sync(&rest),
             "heartbeat" => return self.heartbeat(&rest),
             "leave" => return self.leave(&rest),
-            "beat" => return self.beat(&rest),
+            "beat" => return self.beat(&rest, false),
+            "gather" => return self.beat(&rest, true),
             "commit" => return self.commit(&rest),
             "txncommit" => return self.txn_commit(&rest),
             "endtxn" => self.harness.end_transaction(rest.plain[0].parse().unwrap(), rest.plain[1] == "commit"),
@@ -273,7 +278,7 @@ impl Scene<'_> {
         self.outcome(codes, effects)
     }
 
-    fn beat(&mut self, words: &Words<'_>) -> Vec<String> {
+    fn beat(&mut self, words: &Words<'_>, gather: bool) -> Vec<String> {
         let epoch: i32 = words.plain[2].parse().unwrap();
         let names = words.get("topics").map(|topics| list(topics, ',').map(|name| string(name).into()).collect());
         let owned = words.get("owned").map(|owned| {
@@ -297,9 +302,16 @@ impl Scene<'_> {
             .with_server_assignor(words.text("assignor"))
             .with_topic_partitions(owned.or((epoch == 0).then(Vec::new)));
         let client = Client { id: words.get("client").unwrap_or("c"), host: "/h", api_version: words.number("v", 1) };
-        let (result, mut effects) = self.harness.turn(|turn| turn.consumer_heartbeat(client, &request));
+        let (result, mut effects) = self.harness.turn(|turn| match gather {
+            true => turn.gathering_heartbeat(client, &request),
+            false => turn.consumer_heartbeat(client, &request).map(Heard::Answer),
+        });
         merge(&mut effects, self.harness.fire());
-        let answer = result.map(|response| {
+        let answer = result.map(|heard| {
+            let response = match heard {
+                Heard::Answer(response) => response,
+                Heard::Gathering(member) => return format!("{} gathers", shorten(&member)),
+            };
             let assigned = response.assignment.map(|assignment| {
                 let topics = assignment.topic_partitions.into_iter();
                 self.assignment(&topics.map(|t| (t.topic_id, t.partitions.into_iter().collect())).collect())
@@ -462,124 +474,13 @@ impl Scene<'_> {
         };
         std::iter::once(head).chain(group.members.iter().map(member)).collect()
     }
-
-    fn outcome(&self, result: Result<String>, effects: Effects) -> Vec<String> {
-        let answer = result.unwrap_or_else(|error| match error.message.as_str() {
-            "" => format!("{:?}", error.code),
-            message => format!("{:?} {}", error.code, shorten(message.lines().next().unwrap_or_default())),
-        });
-        std::iter::once(answer).chain(self.show(&effects)).collect()
-    }
-
-    fn show(&self, effects: &Effects) -> Vec<String> {
-        let records = effects.records.iter().map(|record| self.record(record));
-        let joins = effects.joins.iter().map(|(token, response)| {
-            let member = shorten(&response.member_id);
-            if response.error_code != 0 {
-                return format!("join t{token}: {} member={member}", error(response.error_code));
-            }
-            let members: Vec<String> = response.members.iter().map(|member| shorten(&member.member_id)).collect();
-            let skip = if response.skip_assignment { " skip" } else { "" };
-            format!(
-                "join t{token}: generation={} {} leader={} member={member} members=[{}]{skip}",
-                response.generation_id,
-                response.protocol_name.as_deref().unwrap_or("-"),
-                shorten(&response.leader),
-                members.join(" ")
-            )
-        });
-        let syncs = effects.syncs.iter().map(|(token, response)| match response.error_code {
-            0 => format!("sync t{token}: {}", show_blob(&response.assignment)),
-            code => format!("sync t{token}: {}", error(code)),
-        });
-        records.chain(joins).chain(syncs).collect()
-    }
-
-    fn topic(&self, id: &Uuid) -> String {
-        use crate::group::Cluster;
-        self.harness.topics.topic_by_id(*id).map_or("?".to_owned(), |topic| topic.name.to_string())
-    }
-
-    fn assignment(&self, assignment: &Assignment) -> String {
-        let topics = assignment.iter().map(|(id, partitions)| {
-            let partitions: Vec<String> = partitions.iter().map(i32::to_string).collect();
-            format!("{}:{}", self.topic(id), partitions.join("+"))
-        });
-        format!("[{}]", topics.collect::<Vec<_>>().join(" "))
-    }
-
-    fn owned(&self, owned: &Owned) -> String {
-        let topics = owned.iter().map(|(id, partitions)| {
-            let partitions: Vec<String> = partitions.iter().map(|(p, epoch)| format!("{p}@{epoch}")).collect();
-            format!("{}:{}", self.topic(id), partitions.join("+"))
-        });
-        format!("[{}]", topics.collect::<Vec<_>>().join(" "))
-    }
-
-    fn record(&self, record: &Record) -> String {
-        let names = |names: &std::collections::BTreeSet<Name>| names.iter().map(|n| &**n).collect::<Vec<_>>().join(",");
-        match record {
-            Record::Offset { group, topic, partition, value: None } => format!("- offset {group} {topic}-{partition}"),
-            Record::Offset { group, topic, partition, value: Some(value) } => {
-                let expire = value.expire_timestamp_ms.map_or(String::new(), |time| format!(" until {time}"));
-                format!("+ offset {group} {topic}-{partition} = {}{expire}", value.offset)
-            }
-            Record::Group { group, value: None } => format!("- group {group}"),
-            Record::Group { group, value: Some(value) } => {
-                let members = value.members.iter();
-                let members: Vec<String> = members
-                    .map(|member| format!("{}={}", shorten(&member.member_id), show_blob(&member.assignment)))
-                    .collect();
-                format!(
-                    "+ group {group} generation={} {} leader={} [{}]",
-                    value.generation,
-                    value.protocol.as_deref().unwrap_or("-"),
-                    shorten(value.leader.as_deref().unwrap_or("-")),
-                    members.join(" ")
-                )
-            }
-            Record::Epoch { group, value: None } => format!("- epoch {group}"),
-            Record::Epoch { group, value: Some(value) } => format!("+ epoch {group} = {}", value.epoch),
-            Record::Partitions { group, .. } => format!("- partitions {group}"),
-            Record::Member { group, member, value: None } => format!("- member {group} {}", shorten(member)),
-            Record::Member { group, member, value: Some(value) } => {
-                let regex = if value.regex.is_empty() { String::new() } else { format!(" regex={}", value.regex) };
-                let classic = if value.classic.is_some() { " classic" } else { "" };
-                let instance = value.instance_id.as_deref().map_or(String::new(), |id| format!(" instance={id}"));
-                format!("+ member {group} {} [{}]{regex}{instance}{classic}", shorten(member), names(&value.topics))
-            }
-            Record::TargetEpoch { group, value: None } => format!("- target epoch {group}"),
-            Record::TargetEpoch { group, value: Some(value) } => format!("+ target epoch {group} = {}", value.epoch),
-            Record::Target { group, member, value: None } => format!("- target {group} {}", shorten(member)),
-            Record::Target { group, member, value: Some(value) } => {
-                format!("+ target {group} {} = {}", shorten(member), self.assignment(value))
-            }
-            Record::Current { group, member, value: None } => format!("- current {group} {}", shorten(member)),
-            Record::Current { group, member, value: Some(value) } => {
-                let state = match value.state {
-                    MemberState::Stable => "stable",
-                    MemberState::UnrevokedPartitions => "revoking",
-                    MemberState::UnreleasedPartitions => "waiting",
-                    MemberState::Unknown => "unknown",
-                };
-                let (assigned, revoking) = (self.owned(&value.assigned), self.owned(&value.revoking));
-                let revoking = if value.revoking.is_empty() { String::new() } else { format!(" gives up {revoking}") };
-                let (previous, epoch) = (value.previous_epoch, value.epoch);
-                format!("+ current {group} {} {previous}->{epoch} {state} has {assigned}{revoking}", shorten(member))
-            }
-            Record::Regex { group, regex, value: None } => format!("- regex {group} {regex}"),
-            Record::Regex { group, regex, value: Some(value) } => {
-                format!("+ regex {group} {regex} = [{}]", names(&value.topics))
-            }
-            Record::Other { kind } => format!("? {kind}"),
-        }
-    }
 }
 
 fn merge(effects: &mut Effects, more: Effects) {
     effects.records.extend(more.records);
     effects.joins.extend(more.joins);
     effects.syncs.extend(more.syncs);
+    effects.gathered.extend(more.gathered);
 }
 
 /// A consumer's subscription, version 1. `owned`: `a:0+1`.
@@ -612,17 +513,4 @@ fn assignment(text: &str) -> Bytes {
         (Name::from(name), list(partitions, '+').map(|p| p.parse().unwrap()).collect())
     });
     EmbeddedAssignment::encode(&topics.collect::<Vec<_>>(), &[0, 1])
-}
-
-fn show_blob(bytes: &[u8]) -> String {
-    match EmbeddedAssignment::parse(bytes) {
-        Ok(assignment) if bytes.len() >= 10 => {
-            let topics = assignment.partitions.iter().map(|(topic, partitions)| {
-                let partitions: Vec<String> = partitions.iter().map(i32::to_string).collect();
-                format!("{topic}:{}", partitions.join("+"))
-            });
-            topics.collect::<Vec<_>>().join(",")
-        }
-        _ => format!("{:?}", String::from_utf8_lossy(bytes)),
-    }
 }
