@@ -21,6 +21,8 @@ pub struct Connection {
     /// Received and not yet handed out.
     start: usize,
     end: usize,
+    /// Requests to be sent together.
+    collected: Vec<u8>,
     next_correlation_id: i32,
     awaited_correlation_id: i32,
 }
@@ -31,7 +33,8 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
         let buffer = vec![0; 64 << 10];
-        Ok(Self { stream, buffer, start: 0, end: 0, next_correlation_id: 0, awaited_correlation_id: 0 })
+        let collected = Vec::new();
+        Ok(Self { stream, buffer, start: 0, end: 0, collected, next_correlation_id: 0, awaited_correlation_id: 0 })
     }
 
     /// To wait for several at once.
@@ -43,6 +46,19 @@ impl Connection {
         frame.set_correlation_id(self.next_correlation_id);
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
         self.stream.write_all(frame.bytes()).context("sending a request")
+    }
+
+    /// Puts a request with the others that [`Connection::send_collected`] sends with one write.
+    pub fn collect(&mut self, frame: &mut Frame) {
+        frame.set_correlation_id(self.next_correlation_id);
+        self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
+        self.collected.extend_from_slice(frame.bytes());
+    }
+
+    pub fn send_collected(&mut self) -> Result<()> {
+        self.stream.write_all(&self.collected).context("sending requests")?;
+        self.collected.clear();
+        Ok(())
     }
 
     /// The next response, without its length. Several that arrived together cost one read.
