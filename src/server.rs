@@ -118,6 +118,9 @@ impl Running {
         });
         acceptors.iter().for_each(JoinHandle::abort);
         workers.drain().await;
+        if tokio::time::timeout(DRAIN_LIMIT, broker.transactions.settled()).await.is_err() {
+            tracing::warn!(?DRAIN_LIMIT, "transactions were still being ended when the broker stopped");
+        }
         ticking.abort();
         coordinating.iter().for_each(JoinHandle::abort);
         cleaners.stop().await;

@@ -3,7 +3,7 @@
 //!
 //! Apache Kafka 4.3.1 does not do that, not with a directory of its own either: what its coordinator decides or finds
 //! decided while it starts, it writes down as complete without a marker in any partition. Nothing of that kind is handed
-//! to it.
+//! to it: a clean stop of Ottla carries out what is decided first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -38,6 +38,27 @@ const SETTINGS: &[(&str, &str)] = &[
 #[test]
 fn from_ottla_to_kafka_and_back() {
     hand_over(&[Ottla, Kafka, Ottla]);
+}
+
+#[test]
+fn what_ottla_has_decided_is_carried_out_before_kafka_takes_over() {
+    let mut broker = Broker::start_as(Ottla, SETTINGS);
+    let bootstrap = broker.bootstrap();
+    librdkafka::await_partitions(librdkafka::producer(&bootstrap, &[]).client(), TOPIC, PARTITIONS as u64);
+    let (mut producers, mut expected) = (Vec::new(), BTreeSet::new());
+    for generation in [Generation::First, Generation::Second] {
+        for number in 0..10 {
+            let name = format!("decided-{generation:?}-{number}");
+            producers.push(open(&bootstrap, generation, &name, LONG));
+            expected.extend(values(&name).into_values().flatten());
+        }
+    }
+    producers.iter_mut().for_each(|producer| producer.end(true).unwrap());
+    broker.stop();
+    dump_all(&broker.data_dir());
+    broker.restart_as(Kafka);
+    let found = librdkafka::committed_values(&bootstrap, TOPIC, PARTITIONS, expected.len());
+    assert_eq!(found, expected);
 }
 
 /// Each of `kinds` but the last begins transactions of both generations, and the next one ends them.

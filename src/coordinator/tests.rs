@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::pin::pin;
 
 use futures_util::future::join_all;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -274,6 +275,29 @@ fn a_transaction_ends_with_markers_and_what_is_decided_is_carried_out_after_a_re
         assert_eq!(partition.log.aborted_transactions(0, 4).unwrap().len(), 1);
         let third = transactions.init("pay").await;
         assert_eq!(third.epoch, 3);
+    });
+}
+
+#[test]
+fn who_stops_can_wait_until_what_is_decided_is_carried_out() {
+    let dir = tempfile::tempdir().unwrap();
+    with_coordinators(dir.path(), async |_, transactions| {
+        let partition = transactions.create("t").await;
+        transactions.ensure_topic().await.unwrap();
+        transactions.settled().await;
+        let producer = transactions.init("pay").await;
+        transactions.admit("pay", producer, &partitions("t", 0), true).await.unwrap();
+        send(&partition, producer).await;
+        let mut end = pin!(transactions.end("pay", producer, true));
+        tokio::select! {
+            biased;
+            _ = &mut end => panic!("decided and told in one step"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(partition.log.last_stable_offset(), 0);
+        transactions.settled().await;
+        assert_eq!(partition.log.last_stable_offset(), 2);
+        end.await.unwrap();
     });
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_storage::batch::{self, BatchHeader};
+use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 use super::markers::tell_partitions;
@@ -26,6 +27,24 @@ pub(super) struct World {
     metadata: Metadata,
     /// Transactions may contain committed offsets.
     pub(super) groups: GroupCoordinator,
+    /// Transactions that are decided and not complete, as long as something is done about them.
+    decided: watch::Sender<usize>,
+}
+
+/// One of [`World::decided`].
+struct Decided(watch::Sender<usize>);
+
+impl Decided {
+    fn new(count: &watch::Sender<usize>) -> Decided {
+        count.send_modify(|count| *count += 1);
+        Decided(count.clone())
+    }
+}
+
+impl Drop for Decided {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 pub(super) fn turn<T>(
@@ -80,8 +99,12 @@ impl Driven for Machine {
             self.apply(record);
         }
         for markers in effects.markers {
-            let (shared, home) = (shared.clone(), home.clone());
-            outbox.then(move || drop(spawn_local(tell_partitions(shared, home, markers))));
+            let (shared, home, decided) = (shared.clone(), home.clone(), Decided::new(&shared.world.decided));
+            let tell = async move {
+                tell_partitions(shared, home, markers).await;
+                drop(decided);
+            };
+            outbox.then(move || drop(spawn_local(tell)));
         }
         Ok(())
     }
@@ -117,7 +140,12 @@ impl TransactionCoordinator {
             retry_pause: ms("add.partitions.to.txn.retry.backoff.ms"),
             patience: ms("add.partitions.to.txn.retry.backoff.max.ms"),
         };
-        let world = World { settings: Settings::new(&config), metadata: metadata.clone(), groups };
+        let world = World {
+            settings: Settings::new(&config),
+            metadata: metadata.clone(),
+            groups,
+            decided: watch::Sender::new(0),
+        };
         TransactionCoordinator { shared: Shared::new(world, config, clock, metadata, partitions), admission }
     }
 
@@ -129,6 +157,14 @@ impl TransactionCoordinator {
             self.shared.next_timer().await;
             self.shared.fire_timers();
         }
+    }
+
+    /// Until all that was decided is carried out. A clean stop waits for it: Apache Kafka, started on the directory, would
+    /// take what it finds decided for complete.
+    pub async fn settled(&self) {
+        let mut decided = self.shared.world.decided.subscribe();
+        // The sender is ours.
+        let _ = decided.wait_for(|count| *count == 0).await;
     }
 
     /// Hands a request about one transactional id to its machine; the answer comes when all it rests on is written.
