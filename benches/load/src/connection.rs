@@ -102,6 +102,11 @@ impl Connection {
     pub fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
         let response = self.call(wire::create_topic(topic, partitions, configs))?;
         wire::topic_outcome(response).with_context(|| format!("creating topic {topic}"))?;
+        self.await_leaders(topic, partitions)
+    }
+
+    /// Returns once every partition has a leader.
+    pub fn await_leaders(&mut self, topic: &str, partitions: i32) -> Result<()> {
         let deadline = Instant::now() + READY_TIMEOUT;
         while let Err(error) = self.end_offsets(topic, partitions) {
             if Instant::now() > deadline {

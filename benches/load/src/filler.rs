@@ -10,8 +10,8 @@ use rustix::fs::{Advice, fadvise};
 use rustix::system::sysinfo;
 
 const STEP_BYTES: u64 = 2 << 20;
-/// The kernel keeps some of it free.
-const LEFT_FREE_BYTES: u64 = 512 << 20;
+/// When so many have not left less memory free than there was before, pages are taken from other files.
+const STEPS_WITHOUT_GAIN: u32 = 64;
 
 /// A file without content, twice as large as the memory, whose pages are read in turn.
 pub struct Filler {
@@ -33,13 +33,14 @@ impl Filler {
 
     /// Until no memory is unused.
     pub fn fill(&mut self) -> Result<()> {
-        for _ in 0..self.size / STEP_BYTES {
-            let memory = sysinfo();
-            if memory.freeram * u64::from(memory.mem_unit) < LEFT_FREE_BYTES {
-                break;
-            }
+        let (mut least_free_bytes, mut steps) = (u64::MAX, 0);
+        while steps < STEPS_WITHOUT_GAIN {
             fadvise(&self.file, self.at, NonZeroU64::new(STEP_BYTES), Advice::WillNeed)?;
             self.at = (self.at + STEP_BYTES) % self.size;
+            let memory = sysinfo();
+            let free_bytes = memory.freeram * u64::from(memory.mem_unit);
+            steps = if free_bytes < least_free_bytes { 0 } else { steps + 1 };
+            least_free_bytes = least_free_bytes.min(free_bytes);
         }
         Ok(())
     }

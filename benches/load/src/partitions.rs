@@ -121,7 +121,10 @@ fn measure(kind: Kind, home: Arc<TempDir>, programs: &Programs, options: &Option
 fn produce(broker: &Broker, options: &Options, bytes: u64) -> Result<()> {
     let topic_bytes = bytes / options.topics;
     let batch_bytes = (topic_bytes / options.partitions as u64) as usize;
+    let mut connection = Connection::open(broker.address)?;
     for topic in 0..options.topics {
+        // The last partition was served first, perhaps.
+        connection.await_leaders(&name(topic), options.partitions)?;
         let target = Target {
             address: broker.address,
             pid: None,
