@@ -87,9 +87,6 @@ impl Plan {
     }
 }
 
-/// After it the files of a deleted topic are gone (`log.segment.delete.delay.ms`, and periodic work).
-const AFTER_DELETION: Duration = Duration::from_secs(3);
-
 fn gib(count: f64) -> u64 {
     (count * (1u64 << 30) as f64) as u64
 }
@@ -242,12 +239,7 @@ fn measure(broker: &Broker, scenario: Scenario, round: usize, plan: Plan, result
             eprintln!("latency {round}: {} p50 {:?}", broker.kind.name(), percentile(&latencies, 0.5));
         }
     }
-    broker.delete_topic(&topic)?;
-    if plan.fills_memory {
-        // What the files' end sets free is to be filled, too, before the next measurement.
-        sleep(AFTER_DELETION);
-    }
-    Ok(())
+    broker.delete_topic(&topic)
 }
 
 /// Files an outcome under `ID_rate`, `ID_cpu` and so on.
