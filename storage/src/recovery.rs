@@ -55,7 +55,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
     };
     let stopped_cleanly = known.clean;
     let known = Known { clean: opened.is_some(), ..known };
-    let (mut allocated, mut new_snapshots) = (0, false);
+    let mut allocated = 0;
     let (mut next_offset, changed) = match opened {
         Some(opened) => {
             producers::load(io, dir, &names, &segments, opened.0, known, &mut producers)?;
@@ -67,10 +67,12 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
             producers::load(io, dir, &names, &segments, from, known, &mut producers)?;
             let state = Scanned { epochs: &mut epochs, producers: &mut producers, known };
             let end = recover_segments(io, dir, config, &mut segments, &names, first, state)?;
-            (allocated, new_snapshots) = (end.allocated, end.new_snapshots);
+            allocated = end.allocated;
             (end.offset, true)
         }
     };
+    // A scan writes them between two segments.
+    let may_have_new_snapshots = !known.clean && segments.len() > 1;
     let scanned_bytes = if known.clean { 0 } else { segments.iter().filter(|s| s.scanned).map(|s| s.size).sum() };
     if next_offset < log_start_offset {
         tracing::warn!(log = %dir.display(), end = next_offset, log_start_offset, "all that is left was deleted before");
@@ -92,7 +94,7 @@ pub(crate) fn recover(io: &Io, dir: &Path, config: &LogConfig, known: Known) -> 
             .write_atomic(&dir.join(EPOCHS_FILE), epochs.to_text().as_bytes())
             .inspect_err(|error| tracing::warn!(%error, "leader epochs are written later"))
             .is_err();
-    if new_snapshots {
+    if may_have_new_snapshots {
         names = io.list(dir)?;
     }
     producers::remove_strays(io, dir, &names, &segments, next_offset)?;
@@ -207,12 +209,9 @@ fn open_untouched(
         return Ok(None);
     }
     // Kafka reserves space in the indexes of an active segment: not worth reading, and to be given back.
-    for suffix in [".index", ".timeindex"] {
-        let there = names.binary_search(&file_name(active.base_offset, suffix)).is_ok();
-        let index_bytes = if there { active.files.index_bytes(suffix)? } else { 0 };
-        if index_bytes > 0 && index_bytes >= active.size {
-            return Ok(None);
-        }
+    let index_bytes = active.files.index_bytes(".index")?.max(active.files.index_bytes(".timeindex")?);
+    if index_bytes > 0 && index_bytes >= active.size {
+        return Ok(None);
     }
     let mut indexes = Indexes::new(active.base_offset);
     let mut end = active.base_offset;
@@ -313,11 +312,11 @@ impl Scanned<'_> {
     }
 
     /// Between two segments. Producers outlive what they wrote: of some whose batches compaction left out only the
-    /// snapshot knows, and where there is none it is made, before the segment goes. Whether it was made.
-    fn meet_snapshot(&mut self, io: &Io, path: &Path) -> Result<bool> {
+    /// snapshot knows, and where there is none it is made, before the segment goes.
+    fn meet_snapshot(&mut self, io: &Io, path: &Path) -> Result<()> {
         match io.read_small(path)? {
-            Some(content) if self.producers.load_snapshot(&content, self.known.now_ms).is_ok() => Ok(false),
-            _ => io.write_atomic(path, &self.producers.to_snapshot()).map(|()| true),
+            Some(content) if self.producers.load_snapshot(&content, self.known.now_ms).is_ok() => Ok(()),
+            _ => io.write_atomic(path, &self.producers.to_snapshot()),
         }
     }
 }
@@ -340,8 +339,6 @@ struct LogEnd {
     offset: i64,
     /// The active segment's file, with space reserved behind its last batch.
     allocated: u64,
-    /// Snapshots were written.
-    new_snapshots: bool,
 }
 
 /// After a crash: scans the segments from the `first` on.
@@ -355,7 +352,7 @@ fn recover_segments(
     mut scanned: Scanned<'_>,
 ) -> Result<LogEnd> {
     let ends: Vec<i64> = segments.iter().skip(1).map(|s| s.base_offset).chain([i64::MAX]).collect();
-    let mut log_end = LogEnd { offset: segments[first].base_offset, allocated: 0, new_snapshots: false };
+    let mut log_end = LogEnd { offset: segments[first].base_offset, allocated: 0 };
     for i in first..segments.len() {
         let segment = &mut segments[i];
         let size = segment.size;
@@ -393,7 +390,7 @@ fn recover_segments(
             break;
         }
         write_rebuilt(segment)?;
-        log_end.new_snapshots |= scanned.meet_snapshot(io, &dir.join(file_name(end, ".snapshot")))?;
+        scanned.meet_snapshot(io, &dir.join(file_name(end, ".snapshot")))?;
     }
     Ok(log_end)
 }

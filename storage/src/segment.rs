@@ -166,6 +166,12 @@ impl SegmentFiles {
         self.io.sync_dir(&self.dir)
     }
 
+    /// Those that an earlier stop left.
+    pub fn remove_indexes(&self) -> Result<()> {
+        self.io.remove_file(&self.path(".index"))?;
+        self.io.remove_file(&self.path(".timeindex"))
+    }
+
     /// Empty if there is no file.
     pub fn read_aborted(&self) -> Result<Vec<AbortedTransaction>> {
         let path = self.path(".txnindex");

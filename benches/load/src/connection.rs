@@ -42,16 +42,20 @@ impl Connection {
         &self.stream
     }
 
-    pub fn send(&mut self, frame: &mut Frame) -> Result<()> {
+    /// The next request's number goes into its frame.
+    fn number(&mut self, frame: &mut Frame) {
         frame.set_correlation_id(self.next_correlation_id);
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
+    }
+
+    pub fn send(&mut self, frame: &mut Frame) -> Result<()> {
+        self.number(frame);
         self.stream.write_all(frame.bytes()).context("sending a request")
     }
 
     /// Puts a request with the others that [`Connection::send_collected`] sends with one write.
     pub fn collect(&mut self, frame: &mut Frame) {
-        frame.set_correlation_id(self.next_correlation_id);
-        self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
+        self.number(frame);
         self.collected.extend_from_slice(frame.bytes());
     }
 

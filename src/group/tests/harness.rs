@@ -156,10 +156,7 @@ impl Harness {
         let mut all = Effects::default();
         loop {
             let (fired, effects) = self.turn(|turn| turn.fire_timer());
-            all.records.extend(effects.records);
-            all.joins.extend(effects.joins);
-            all.syncs.extend(effects.syncs);
-            all.gathered.extend(effects.gathered);
+            merge(&mut all, effects);
             if !fired {
                 return all;
             }
@@ -189,4 +186,11 @@ impl Harness {
         self.machine = self.replayed();
         self.turn(|turn| turn.loaded()).1
     }
+}
+
+pub fn merge(effects: &mut Effects, more: Effects) {
+    effects.records.extend(more.records);
+    effects.joins.extend(more.joins);
+    effects.syncs.extend(more.syncs);
+    effects.gathered.extend(more.gathered);
 }

@@ -39,7 +39,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use self::show::show_blob;
-use super::harness::Harness;
+use super::harness::{Harness, merge};
 use crate::error::ErrorCode;
 use crate::group::embedded::{EmbeddedAssignment, Subscription};
 use crate::group::records::{Assignment, MemberState, Name, Owned, Record};
@@ -474,13 +474,6 @@ impl Scene<'_> {
         };
         std::iter::once(head).chain(group.members.iter().map(member)).collect()
     }
-}
-
-fn merge(effects: &mut Effects, more: Effects) {
-    effects.records.extend(more.records);
-    effects.joins.extend(more.joins);
-    effects.syncs.extend(more.syncs);
-    effects.gathered.extend(more.gathered);
 }
 
 /// A consumer's subscription, version 1. `owned`: `a:0+1`.

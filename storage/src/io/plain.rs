@@ -161,7 +161,7 @@ pub(super) fn next_hole(file: &File, pos: u64) -> io::Result<u64> {
 
 pub(super) fn next_data(file: &File, pos: u64) -> io::Result<Option<u64>> {
     match rustix::fs::seek(file, SeekFrom::Data(pos)) {
-        Err(Errno::INVAL) => Ok(Some(pos).filter(|_| file.metadata().is_ok_and(|metadata| pos < metadata.len()))),
+        Err(Errno::INVAL) => file.metadata().map(|metadata| Some(pos).filter(|pos| *pos < metadata.len())),
         Err(Errno::NXIO) => Ok(None),
         result => Ok(Some(result?)),
     }

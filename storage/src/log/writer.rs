@@ -181,9 +181,8 @@ impl Log {
     /// An earlier stop's: before the next segment is there they go, since they would be taken for whole, should the rolled
     /// one not be completed and its successor be synced.
     async fn remove_old_indexes(&self, job: &Finish) -> Result<()> {
-        let (io, files) = (self.shared.io.clone(), job.files.clone());
-        let work = move || [".index", ".timeindex"].iter().try_for_each(|suffix| io.remove_file(&files.path(suffix)));
-        self.in_dir(work).await
+        let files = job.files.clone();
+        self.in_dir(move || files.remove_indexes()).await
     }
 
     /// Cuts a rolled segment to its length, and completes its files. The snapshot comes last: it tells recovery that the
