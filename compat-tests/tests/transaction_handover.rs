@@ -1,9 +1,7 @@
 //! A directory with open and prepared transactions goes from Ottla to Apache Kafka and back: what is open is ended by its
-//! client or by another, whichever broker it began with, and Ottla carries out what was decided and times out the rest.
+//! client or by another, whichever broker it began with, and what was decided is carried out by the one that finds it.
 //!
-//! Apache Kafka 4.3.1 does not do that, not with a directory of its own either: what its coordinator decides or finds
-//! decided while it starts, it writes down as complete without a marker in any partition. Nothing of that kind is handed
-//! to it: a clean stop of Ottla carries out what is decided first.
+//! That Kafka does so is due to how Ottla records its leadership (docs/decisions/0005-recorded-leaders.md).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -83,9 +81,7 @@ fn hand_over(kinds: &[Kind]) {
             await_complete(&bootstrap, &name("decided"));
 
             broker.kill();
-            if *next == Ottla {
-                take_back_the_end(&broker.data_dir());
-            }
+            take_back_the_end(&broker.data_dir());
             broker.restart_as(*next);
             assert_eq!(before.remote().stable_offset(GROUP, TOPIC, 0), offset, "what was decided is carried out");
             before.send(TOPIC, &values(&name("still more"))).unwrap();

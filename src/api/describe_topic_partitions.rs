@@ -116,15 +116,18 @@ fn describe_partition(
     listener: &str,
     index: i32,
 ) -> DescribeTopicPartitionsResponsePartition {
-    let reachable = image.broker(partition.leader).is_some_and(|leader| leader.endpoint(listener).is_some());
+    let leader_id = image.leader_of(partition);
+    let reachable = image.broker(leader_id).is_some_and(|leader| leader.endpoint(listener).is_some());
+    // Who led it last is of interest when nobody does.
+    let last_known = if leader_id < 0 { broker_ids(&partition.last_known_elr) } else { Vec::new() };
     DescribeTopicPartitionsResponsePartition::default()
         .with_partition_index(index)
-        .with_leader_id(if reachable { partition.leader.into() } else { (-1).into() })
+        .with_leader_id(if reachable { leader_id.into() } else { (-1).into() })
         .with_leader_epoch(partition.leader_epoch)
         .with_replica_nodes(broker_ids(&partition.replicas))
         .with_isr_nodes(broker_ids(&partition.isr))
         .with_eligible_leader_replicas(Some(broker_ids(&partition.eligible_leader_replicas)))
-        .with_last_known_elr(Some(broker_ids(&partition.last_known_elr)))
+        .with_last_known_elr(Some(last_known))
         .with_offline_replicas(offline_replicas(image, partition, listener))
 }
 

@@ -40,13 +40,13 @@ async fn find(ctx: &RequestContext, key_type: i8, key: &str) -> Result<Node, Err
             let image = broker.groups.ensure_topic().await.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
             let topic = image.topic(CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
             let partition = topic.partition(broker.groups.partition_of(key));
-            partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader
+            image.leader_of(partition.ok_or(ErrorCode::CoordinatorNotAvailable)?)
         }
         TRANSACTION => {
             let image = broker.transactions.ensure_topic().await.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
             let topic = image.topic(TRANSACTION_STATE).ok_or(ErrorCode::CoordinatorNotAvailable)?;
             let partition = topic.partition(broker.transactions.partition_of(key));
-            partition.ok_or(ErrorCode::CoordinatorNotAvailable)?.leader
+            image.leader_of(partition.ok_or(ErrorCode::CoordinatorNotAvailable)?)
         }
         _ => return Err(ErrorCode::InvalidRequest),
     };

@@ -176,7 +176,8 @@ impl View<'_> {
     }
 
     fn partition(&self, index: i32, partition: &PartitionImage) -> MetadataResponsePartition {
-        let leader = self.image.broker(partition.leader);
+        let leader_id = self.image.leader_of(partition);
+        let leader = self.image.broker(leader_id);
         let reachable = leader.is_some_and(|leader| leader.endpoint(self.listener).is_some());
         let error_code = match leader {
             Some(_) if reachable => 0,
@@ -190,7 +191,7 @@ impl View<'_> {
         MetadataResponsePartition::default()
             .with_error_code(error_code)
             .with_partition_index(index)
-            .with_leader_id(if reachable { partition.leader.into() } else { NO_LEADER })
+            .with_leader_id(if reachable { leader_id.into() } else { NO_LEADER })
             .with_leader_epoch(if self.version >= 7 { partition.leader_epoch } else { -1 })
             .with_replica_nodes(broker_ids(&partition.replicas))
             .with_isr_nodes(broker_ids(&partition.isr))

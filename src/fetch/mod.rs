@@ -219,5 +219,5 @@ fn leader_hint(image: &Image, wanted: &FetchPartition) -> Option<LeaderHint> {
         TopicRef::Id(id) => image.topic_by_id(id)?,
     };
     let partition = topic.partitions.get(usize::try_from(wanted.index).ok()?)?;
-    Some(LeaderHint { leader_id: partition.leader, leader_epoch: partition.leader_epoch })
+    Some(LeaderHint { leader_id: image.leader_of(partition), leader_epoch: partition.leader_epoch })
 }

@@ -248,7 +248,7 @@ impl Delta {
         let partition = PartitionImage {
             replicas: record.replicas,
             isr: record.isr,
-            leader: record.leader,
+            recorded_leader: record.leader,
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
             leader_recovery_state: record.leader_recovery_state,
@@ -268,7 +268,7 @@ impl Delta {
         let partition = self.topic(id)?.partitions.get_mut(&index).ok_or(ApplyError::UnknownPartition(id, index))?;
         // Every leader, even the same one elected again, has its own epoch.
         if change.leader != NO_LEADER_CHANGE {
-            partition.leader = change.leader;
+            partition.recorded_leader = change.leader;
             partition.leader_epoch += 1;
         }
         partition.partition_epoch += 1;

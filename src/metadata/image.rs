@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::carried;
 use super::cow_map::CowMap;
-use super::records::{RegisterBroker, WriteLevels};
+use super::records::{NO_LEADER, RegisterBroker, WriteLevels};
 use crate::config::DynamicBrokerConfigs;
 
 pub const METADATA_VERSION: &str = "metadata.version";
@@ -22,8 +22,8 @@ pub const BROKER_RESOURCE: i8 = 4;
 pub struct PartitionImage {
     pub replicas: Vec<i32>,
     pub isr: Vec<i32>,
-    /// -1: none.
-    pub leader: i32,
+    /// As the log says; see [`Image::leader_of`]. -1: none, or this node.
+    pub(super) recorded_leader: i32,
     pub leader_epoch: i32,
     pub partition_epoch: i32,
     /// 1: the leader was elected from outside the ISR and has not recovered from it.
@@ -128,6 +128,25 @@ impl Image {
     /// Sorted by name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<TopicImage>> {
         self.topics_by_name.iter().map(|(_, topic)| topic)
+    }
+
+    /// -1: none. See [`Image::record_leader`].
+    pub fn leader_of(&self, partition: &PartitionImage) -> i32 {
+        match partition.recorded_leader {
+            NO_LEADER if partition.isr.contains(&self.controller_id) => self.controller_id,
+            recorded => recorded,
+        }
+    }
+
+    /// How it is recorded that a broker leads a partition: the leader, and the last known one. What this node leads has no
+    /// leader in the log, which is what Apache Kafka finds after a stop of its own: it then elects itself when it can
+    /// serve, and not while it starts (docs/decisions/0005-recorded-leaders.md). It remembers the last leader with eligible
+    /// leader replicas only, and needs it then.
+    pub(super) fn record_leader(&self, leader: i32) -> (i32, Vec<i32>) {
+        if leader == self.controller_id && self.write_levels().eligible_leader_replicas {
+            return (NO_LEADER, vec![leader]);
+        }
+        (leader, Vec::new())
     }
 
     /// The topic whose metrics would have the same name, since `.` and `_` are the same there.

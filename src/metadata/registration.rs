@@ -99,20 +99,23 @@ pub fn fence(image: &Image, broker_id: i32) -> Vec<Record> {
     vec![Record::BrokerRegistrationChange(fence)]
 }
 
-/// Makes this broker leader of what it may lead and does not. After an unclean stop also of what it led: logs may have
-/// lost what was not flushed, and a new epoch tells consumers that read it.
+/// Makes this broker leader of what it may lead and does not, or of what is recorded in another way than here. After an
+/// unclean stop of everything: logs may have lost what was not flushed, and a new epoch tells consumers that read it.
 pub fn elect(image: &Image, broker_id: i32, unclean: bool) -> Vec<Record> {
+    let (leader, last_known) = image.record_leader(broker_id);
     let mut records = Vec::new();
     for topic in image.topics() {
         for (index, partition) in (0..).zip(&topic.partitions) {
-            let led = partition.leader == broker_id;
-            if (led && unclean) || (partition.leader == NO_LEADER && may_lead(partition, broker_id)) {
+            let leads = image.leader_of(partition) == broker_id;
+            let again =
+                leads && (unclean || partition.recorded_leader != leader || partition.last_known_elr != last_known);
+            if again || (!leads && partition.recorded_leader == NO_LEADER && may_lead(partition, broker_id)) {
                 let mut change = PartitionChange::new(topic.id, index);
-                change.leader = broker_id;
-                if !led {
+                change.leader = leader;
+                change.last_known_elr = Some(last_known.clone());
+                if !leads {
                     change.isr = Some(vec![broker_id]);
                     change.eligible_leader_replicas = Some(Vec::new());
-                    change.last_known_elr = Some(Vec::new());
                 }
                 // Nobody else has what this one lacks, and so there is nothing to recover from.
                 if partition.leader_recovery_state != 0 {

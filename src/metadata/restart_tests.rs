@@ -341,7 +341,7 @@ fn a_directory_of_apache_kafka_is_taken_over() {
         assert_eq!(node.partitions.get(second.id, 3).unwrap().leader_epoch(), second.partitions[3].leader_epoch);
         assert_eq!(node.logs.get("second", 3).unwrap().config().segment_bytes, 1_048_576);
         let here = node.logs.dirs()[0].1;
-        assert!(second.partitions.iter().all(|p| p.leader == 1 && p.directories == [here]));
+        assert!(second.partitions.iter().all(|p| image.leader_of(p) == 1 && p.directories == [here]));
         assert_eq!(node.logs.get(log::TOPIC, 0).unwrap().latest_epoch().unwrap().epoch, 5);
         assert_eq!(node.metadata.next_producer_id().await, Ok(1000));
         node.stop().await;

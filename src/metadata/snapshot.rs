@@ -117,7 +117,7 @@ fn partition(topic_id: Uuid, partition_id: i32, partition: PartitionImage, with_
         isr: partition.isr,
         removing_replicas: partition.removing_replicas,
         adding_replicas: partition.adding_replicas,
-        leader: partition.leader,
+        leader: partition.recorded_leader,
         leader_recovery_state: partition.leader_recovery_state,
         leader_epoch: partition.leader_epoch,
         partition_epoch: partition.partition_epoch,

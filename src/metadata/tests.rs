@@ -5,7 +5,7 @@ use ottla_storage::batch;
 use proptest::prelude::*;
 
 use super::codec::DecodeError;
-use super::image::{BROKER_RESOURCE, METADATA_VERSION};
+use super::image::{BROKER_RESOURCE, ELIGIBLE_LEADER_REPLICAS_VERSION, METADATA_VERSION};
 use super::log::visit_batches;
 use super::records::{NO_LEADER, PartitionChange};
 use super::*;
@@ -139,7 +139,7 @@ fn kafkas_log_replays() {
     assert_eq!(broker.endpoint("PLAINTEXT"), Some(("127.0.0.1", 19391)));
     assert!(broker.fenced && broker.in_controlled_shutdown, "Kafka was stopped cleanly");
     let partition = image.topic("first").unwrap().partition(2).unwrap();
-    assert_eq!((partition.leader, partition.isr.len()), (NO_LEADER, 0));
+    assert_eq!((image.leader_of(partition), partition.isr.len()), (NO_LEADER, 0));
     assert_eq!((&*partition.eligible_leader_replicas, &*partition.replicas), (&[NODE][..], &[NODE][..]));
     assert_eq!(partition.directories, broker.log_dirs);
     assert_eq!(image.topic_by_id(image.topic("second").unwrap().id).unwrap().name, image.topic("second").unwrap().name);
@@ -184,8 +184,9 @@ fn starting_after_kafka_elects_a_leader_for_every_partition() {
 
     let (elected, _) = apply(&registered, registration::elect(&registered, NODE, false));
     for partition in elected.topics().flat_map(|topic| &topic.partitions) {
-        assert_eq!((partition.leader, &*partition.isr), (NODE, &[NODE][..]));
-        assert!(partition.eligible_leader_replicas.is_empty() && partition.last_known_elr.is_empty());
+        assert_eq!((elected.leader_of(partition), &*partition.isr), (NODE, &[NODE][..]));
+        assert_eq!(partition.recorded_leader, NO_LEADER, "as Kafka finds it after a stop of its own");
+        assert!(partition.eligible_leader_replicas.is_empty() && partition.last_known_elr == [NODE]);
         assert_eq!(partition.leader_recovery_state, 0);
     }
     let after = elected.topic("first").unwrap().partition(0).unwrap();
@@ -204,7 +205,25 @@ fn what_kafka_left_without_any_replica_in_sync_is_led_by_the_only_replica() {
     let partition = image.topic("first").unwrap().partition(0).unwrap();
     assert_eq!((partition.isr.len(), partition.eligible_leader_replicas.len()), (0, 0));
     let (elected, _) = apply(&image, registration::elect(&image, NODE, true));
-    assert!(elected.topics().flat_map(|t| &t.partitions).all(|p| p.leader == NODE && p.isr == [NODE]));
+    assert!(elected.topics().flat_map(|t| &t.partitions).all(|p| elected.leader_of(p) == NODE && p.isr == [NODE]));
+}
+
+#[test]
+fn what_this_node_leads_has_a_recorded_leader_only_where_kafka_would_not_remember_the_last_one() {
+    let killed = replayed(entries(KAFKA_LOG).into_iter().filter(|(offset, _)| *offset <= 160));
+    let recorded = |image: &Image| {
+        let partition = image.topic("first").unwrap().partition(0).unwrap();
+        (partition.recorded_leader, partition.last_known_elr.clone())
+    };
+    assert_eq!(recorded(&killed), (NODE, vec![]), "Kafka records itself");
+    let (elected, _) = apply(&killed, registration::elect(&killed, NODE, false));
+    assert_eq!(recorded(&elected), (NO_LEADER, vec![NODE]));
+
+    let level = Record::FeatureLevel { name: ELIGIBLE_LEADER_REPLICAS_VERSION.to_owned(), level: 0 };
+    let (without, _) = apply(&elected, vec![level]);
+    let (elected, _) = apply(&without, registration::elect(&without, NODE, false));
+    assert_eq!(recorded(&elected), (NODE, vec![]));
+    assert_eq!(registration::elect(&elected, NODE, false), []);
 }
 
 fn this_broker() -> Registration {

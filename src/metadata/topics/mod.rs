@@ -340,10 +340,11 @@ fn active_of(image: &Image, replicas: &[i32]) -> Vec<i32> {
 /// A new partition, led by the first of its brokers that is active.
 fn partition_record(image: &Image, topic_id: Uuid, partition_id: i32, replicas: Vec<i32>) -> Record {
     let isr = active_of(image, &replicas);
+    let (leader, last_known_elr) = image.record_leader(isr[0]);
     Record::Partition(Partition {
         partition_id,
         topic_id,
-        leader: isr[0],
+        leader,
         isr,
         directories: replicas.iter().map(|id| only_log_dir(image, *id)).collect(),
         replicas,
@@ -353,7 +354,7 @@ fn partition_record(image: &Image, topic_id: Uuid, partition_id: i32, replicas: 
         leader_epoch: 0,
         partition_epoch: 0,
         eligible_leader_replicas: None,
-        last_known_elr: None,
+        last_known_elr: Some(last_known_elr).filter(|brokers| !brokers.is_empty()),
     })
 }
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
 use kafka_protocol::messages::create_topics_request::CreatableReplicaAssignment;
 
+use super::super::records::NO_LEADER;
 use super::super::tests::{add_topics, new_cluster};
 use super::*;
 
@@ -62,7 +63,8 @@ fn a_topic_becomes_its_records_in_kafkas_order() {
     let keys: Vec<u32> = records.iter().map(Record::key).collect();
     assert_eq!(keys, [2, 4, 3, 3]);
     let Record::Partition(partition) = &records[3] else { panic!() };
-    assert_eq!((partition.partition_id, partition.leader, &*partition.isr), (1, 1, &[1][..]));
+    let leadership = (partition.leader, &*partition.isr, partition.last_known_elr.as_deref());
+    assert_eq!((partition.partition_id, leadership), (1, (NO_LEADER, &[1][..], Some(&[1][..]))));
     assert_eq!((partition.leader_epoch, partition.partition_epoch), (0, 0));
     assert_eq!(partition.directories, image.broker(1).unwrap().log_dirs);
 }
