@@ -44,7 +44,9 @@ impl KafkaCode for SequenceError {
             SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
             SequenceError::InvalidEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             SequenceError::DuplicateSequence => ErrorCode::DuplicateSequenceNumber,
-            SequenceError::TransactionOpen { .. } => ErrorCode::InvalidTxnState,
+            SequenceError::TransactionOpen { .. } | SequenceError::TransactionEnded { .. } => {
+                ErrorCode::InvalidTxnState
+            }
             SequenceError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
         }
     }

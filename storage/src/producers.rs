@@ -32,6 +32,8 @@ pub enum SequenceError {
     DuplicateSequence,
     #[error("expected a transactional batch from producer {producer_id}, whose transaction is open")]
     TransactionOpen { producer_id: i64 },
+    #[error("Record was not part of an ongoing transaction")]
+    TransactionEnded { producer_id: i64 },
     #[error("coordinator epoch {got} of producer {producer_id}'s marker is older than {last}")]
     CoordinatorFenced { producer_id: i64, got: i32, last: i32 },
 }
@@ -74,6 +76,8 @@ pub struct Producers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Producer {
     epoch: i16,
+    /// How many it has had here since the log was opened, wrapping.
+    markers: u16,
     coordinator_epoch: i32,
     /// The largest timestamp of the last batch.
     last_timestamp: i64,
@@ -103,6 +107,7 @@ impl Producer {
     fn new(epoch: i16) -> Producer {
         Producer {
             epoch,
+            markers: 0,
             coordinator_epoch: -1,
             last_timestamp: NO_TIMESTAMP,
             seen_ms: 0,
@@ -203,6 +208,13 @@ impl Producers {
         Ok(SequenceCheck::New)
     }
 
+    /// Before the append of a batch that belongs to the transaction its producer had when it had had so many `markers`
+    /// here (Kafka's VerificationGuard).
+    pub fn check_transaction(&self, header: &BatchHeader, markers: u16) -> Result<(), SequenceError> {
+        let producer_id = header.producer_id;
+        if self.markers(producer_id) == markers { Ok(()) } else { Err(SequenceError::TransactionEnded { producer_id }) }
+    }
+
     /// Before the marker of a transaction is appended.
     pub fn check_marker(&self, header: &BatchHeader, marker: TransactionMarker) -> Result<(), SequenceError> {
         let Some(producer) = self.by_id.get(&header.producer_id) else { return Ok(()) };
@@ -239,6 +251,7 @@ impl Producers {
         now_ms: i64,
     ) -> Option<AbortedTransaction> {
         let producer = self.touch(header, now_ms);
+        producer.markers = producer.markers.wrapping_add(1);
         producer.coordinator_epoch = marker.coordinator_epoch;
         let first_offset = std::mem::replace(&mut producer.transaction_first_offset, NO_OFFSET);
         // A transaction that wrote nothing here leaves no trace.
@@ -289,6 +302,11 @@ impl Producers {
 
     pub fn get(&self, id: i64) -> Option<ActiveProducer> {
         self.by_id.get(&id).map(|producer| producer.as_active(id))
+    }
+
+    /// How many transactions of a producer have ended here; it says whether one has since.
+    pub fn markers(&self, id: i64) -> u16 {
+        self.by_id.get(&id).map_or(0, |producer| producer.markers)
     }
 
     pub fn active(&self) -> impl Iterator<Item = ActiveProducer> {

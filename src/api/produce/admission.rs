@@ -20,18 +20,17 @@ const FIRST_VERSION_THAT_ADDS: i16 = 12;
 const FIRST_VERSION_WITH_ABORTABLE: i16 = 11;
 const FIRST_FLEXIBLE_VERSION: i16 = 9;
 
-/// (topic id, partition) -> why nothing may be written to it.
+/// (topic id, partition) -> how many markers an older client's producer had had there when it was looked at, or why nothing
+/// may be written.
 #[derive(Default)]
 pub struct Admission {
-    denied: HashMap<(Uuid, i32), ErrorCode>,
+    places: HashMap<(Uuid, i32), Result<u16, ErrorCode>>,
 }
 
 impl Admission {
-    pub fn check(&self, partition: &Partition) -> Result<(), ErrorCode> {
-        match self.denied.get(&(partition.topic_id, partition.index)) {
-            Some(code) => Err(*code),
-            None => Ok(()),
-        }
+    /// For `Log::append_admitted`.
+    pub fn check(&self, partition: &Partition) -> Result<Option<u16>, ErrorCode> {
+        self.places.get(&(partition.topic_id, partition.index)).copied().transpose()
     }
 }
 
@@ -60,7 +59,7 @@ pub async fn admit(ctx: &RequestContext, request: &ProduceRequest<'_>) -> Admiss
             }
         };
         if let Some(code) = code {
-            admission.denied.insert(place, code);
+            admission.places.insert(place, Err(code));
         }
     }
     admission
@@ -94,11 +93,15 @@ fn collect(ctx: &RequestContext, request: &ProduceRequest<'_>, adds: bool, admis
             continue;
         }
         let producer = Producer { id: header.producer_id, epoch: header.producer_epoch };
+        let place = (partition.topic_id, index);
+        if !adds {
+            // A newer client's epoch changes with every marker. Looked at before anything else that a marker changes.
+            admission.places.insert(place, Ok(partition.log.markers(producer.id)));
+        }
         let known = partition.log.producer(producer.id);
         if known.is_some_and(|known| known.epoch == producer.epoch && known.transaction_first_offset.is_some()) {
             continue;
         }
-        let place = (partition.topic_id, index);
         // A new epoch begins with every transaction of a newer client, and with it a new sequence.
         let refusal = match known {
             Some(known) if known.epoch > producer.epoch => Some(ErrorCode::InvalidProducerEpoch),
@@ -106,7 +109,7 @@ fn collect(ctx: &RequestContext, request: &ProduceRequest<'_>, adds: bool, admis
             _ => (adds && header.base_sequence != 0).then_some(ErrorCode::OutOfOrderSequenceNumber),
         };
         if let Some(code) = refusal {
-            admission.denied.insert(place, code);
+            admission.places.insert(place, Err(code));
             continue;
         }
         asked.several_producers |= asked.producer.is_some_and(|other| other != producer);

@@ -193,9 +193,10 @@ fn append_one(
     if let Some(code) = rules.refusal {
         return Err(code.into());
     }
-    if is_transactional(records) {
-        rules.admission.check(&partition)?;
-    }
+    let markers = match is_transactional(records) {
+        true => rules.admission.check(&partition)?,
+        false => None,
+    };
     let log = &partition.log;
     if is_internal(&partition.topic) && !rules.internal_topics_allowed {
         return Err(ErrorCode::InvalidTopicException.into());
@@ -206,7 +207,12 @@ fn append_one(
     let log_config = log.config();
     let batch = validate(records, &log_config.rules, ctx.api_version, rules.now_ms)
         .map_err(|invalid| Refused::Invalid(invalid, log.log_start_offset()))?;
-    match log.append(&batch, partition.leader_epoch(), rules.now_ms) {
+    let leader_epoch = partition.leader_epoch();
+    let appended = match markers {
+        Some(markers) => log.append_admitted(&batch, leader_epoch, rules.now_ms, markers),
+        None => log.append(&batch, leader_epoch, rules.now_ms),
+    };
+    match appended {
         Ok(appended) => Ok((partition, appended)),
         Err(AppendError::Sequence(error)) => Err(Refused::ByLog(error.kafka_code(), log.log_start_offset())),
         Err(error) => Err(error.kafka_code().into()),

@@ -371,6 +371,28 @@ impl Log {
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        self.append_checked(batch, leader_epoch, now_ms, None)
+    }
+
+    /// The same for a transactional batch that was admitted when its producer had had so many [`Log::markers`] here: were
+    /// it appended behind the next one, nobody would ever end the transaction that it begins.
+    pub fn append_admitted(
+        self: &Arc<Log>,
+        batch: &ValidBatch<'_>,
+        leader_epoch: i32,
+        now_ms: i64,
+        markers: u16,
+    ) -> Result<Appended, AppendError> {
+        self.append_checked(batch, leader_epoch, now_ms, Some(markers))
+    }
+
+    fn append_checked(
+        self: &Arc<Log>,
+        batch: &ValidBatch<'_>,
+        leader_epoch: i32,
+        now_ms: i64,
+        markers: Option<u16>,
+    ) -> Result<Appended, AppendError> {
         let header = &batch.header;
         let bytes: &[u8] = &batch.bytes;
         let mut state = self.state.lock();
@@ -384,6 +406,9 @@ impl Log {
             let log_append_time = if batch.log_append_time >= 0 { timestamp } else { -1 };
             let log_start_offset = state.log_start_offset;
             return Ok(Appended { base_offset, last_offset, log_append_time, log_start_offset, duplicate: true });
+        }
+        if let Some(markers) = markers {
+            state.producers.check_transaction(header, markers)?;
         }
         let appended = self.put(&mut state, header, bytes, leader_epoch, now_ms)?;
         state.producers.update(header, base_offset, now_ms);

@@ -47,6 +47,11 @@ impl Log {
         self.state.lock().producers.get(id)
     }
 
+    /// See [`Log::append_admitted`].
+    pub fn markers(&self, producer_id: i64) -> u16 {
+        self.state.lock().producers.markers(producer_id)
+    }
+
     /// By id.
     pub fn active_producers(&self) -> Vec<ActiveProducer> {
         self.state.lock().producers.active().collect()

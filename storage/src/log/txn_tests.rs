@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Log, LogConfig, LogManager};
+use super::{AppendError, Log, LogConfig, LogManager};
 use crate::batch::{BatchBuilder, BatchHeader, Compression, TransactionMarker};
+use crate::producers::SequenceError;
 use crate::test_support::log_options;
 use crate::txn_index::AbortedTransaction;
 use crate::validate::ValidBatch;
@@ -29,12 +30,16 @@ fn open(dir: &Path) -> (Arc<LogManager>, Arc<Log>) {
 }
 
 /// One record of the producer's transaction.
-fn send(log: &Arc<Log>, id: i64, sequence: i32) -> i64 {
+fn batch(id: i64, sequence: i32) -> ValidBatch<'static> {
     let mut batch = BatchBuilder::new(Compression::None).producer(id, 0, sequence).transactional(true);
     batch.record(1, None, Some(&[0; 100]), &[]);
     let bytes = batch.build(0, -1);
-    let valid = ValidBatch { header: BatchHeader::read(&bytes).unwrap(), bytes: (&*bytes).into(), log_append_time: -1 };
-    log.append(&valid, 0, 0).unwrap().base_offset
+    let header = BatchHeader::read(&bytes).unwrap();
+    ValidBatch { header, bytes: bytes.to_vec().into(), log_append_time: -1 }
+}
+
+fn send(log: &Arc<Log>, id: i64, sequence: i32) -> i64 {
+    log.append(&batch(id, sequence), 0, 0).unwrap().base_offset
 }
 
 async fn end(log: &Arc<Log>, id: i64, marker: TransactionMarker) -> i64 {
@@ -59,6 +64,30 @@ fn what_is_stable_waits_for_the_marker_to_be_written() {
         log.written(3).await.unwrap();
         log.delete_records(3);
         assert_eq!(log.last_stable_offset(), 3, "what is deleted is not waited for");
+    });
+}
+
+#[test]
+fn a_batch_that_was_admitted_to_a_transaction_comes_too_late_behind_its_marker() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let (_logs, log) = open(dir.path());
+        send(&log, 1, 0);
+        let admitted = (log.markers(1), log.markers(2));
+        end(&log, 2, COMMIT).await;
+        assert!(log.append_admitted(&batch(1, 1), 0, 0, admitted.0).is_ok(), "another producer's marker");
+        end(&log, 1, COMMIT).await;
+        for (late, markers) in [(batch(1, 2), admitted.0), (batch(2, 0), admitted.1)] {
+            let refused = log.append_admitted(&late, 0, 0, markers);
+            assert!(
+                matches!(refused, Err(AppendError::Sequence(SequenceError::TransactionEnded { .. }))),
+                "{refused:?}"
+            );
+        }
+        let again = log.append_admitted(&batch(1, 1), 0, 0, admitted.0).unwrap();
+        assert!(again.duplicate, "what is there already is answered again");
+        assert_eq!(log.last_stable_offset(), log.log_end_offset(), "nothing is left open");
+        assert!(log.append_admitted(&batch(2, 0), 0, 0, log.markers(2)).is_ok());
     });
 }
 
