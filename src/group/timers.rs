@@ -28,8 +28,12 @@ pub enum Timer {
     Expiry,
 }
 
+/// So far ahead timers that were put off are sorted in again, in a turn that comes anyway: otherwise each session of very
+/// many would wake the broker by itself, for nothing.
+const LOOK_AHEAD_MS: i64 = 250;
+
 /// Sorted by when they are looked at. That a timer is put off, as by every heartbeat, is only noted: it is sorted in
-/// again when it is looked at.
+/// again when it is looked at, or shortly before.
 #[derive(Debug, Default)]
 pub struct Timers {
     queue: BTreeSet<(i64, Timer)>,
@@ -79,13 +83,52 @@ impl Timers {
 
     /// The first timer whose time has come; it is gone from here.
     pub fn take_due(&mut self, now_ms: i64) -> Option<Timer> {
-        while self.next_deadline_ms()? <= now_ms {
-            let (queued_ms, timer) = self.queue.pop_first()?;
-            match self.deadlines.remove(&timer) {
-                Some(Deadline { due_ms, .. }) if due_ms > queued_ms => self.queue(timer, due_ms),
-                _ => return Some(timer),
+        loop {
+            let (queued_ms, timer) = self.queue.first()?;
+            let due_ms = self.deadlines[timer].due_ms;
+            let put_off = due_ms > *queued_ms;
+            if *queued_ms > if put_off { now_ms + LOOK_AHEAD_MS } else { now_ms } {
+                return None;
             }
+            let (_, timer) = self.queue.pop_first()?;
+            self.deadlines.remove(&timer);
+            if !put_off {
+                return Some(timer);
+            }
+            self.queue(timer, due_ms);
         }
-        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(member: &str) -> Timer {
+        Timer::Session { group: "g".into(), member: member.into() }
+    }
+
+    #[test]
+    fn a_timer_fires_when_it_is_due_and_not_when_it_was_before_it_was_put_off() {
+        let mut timers = Timers::default();
+        timers.set(session("a"), 1000);
+        timers.set(session("b"), 1100);
+        timers.set(session("a"), 2000);
+        assert_eq!(timers.take_due(999), None);
+        assert_eq!(timers.take_due(1099), None);
+        assert_eq!(timers.take_due(1100), Some(session("b")));
+        assert_eq!((timers.take_due(1999), timers.take_due(2000)), (None, Some(session("a"))));
+        assert_eq!((timers.take_due(i64::MAX / 2), timers.next_deadline_ms()), (None, None));
+    }
+
+    #[test]
+    fn what_was_put_off_wakes_nobody_if_there_is_a_turn_shortly_before() {
+        let mut timers = Timers::default();
+        timers.set(session("a"), 1000);
+        timers.set(session("b"), 1001);
+        timers.set(session("a"), 5000);
+        timers.set(session("b"), 5001);
+        assert_eq!((timers.take_due(1000 - LOOK_AHEAD_MS - 1), timers.next_deadline_ms()), (None, Some(1000)));
+        assert_eq!((timers.take_due(1001 - LOOK_AHEAD_MS), timers.next_deadline_ms()), (None, Some(5000)));
     }
 }
