@@ -167,6 +167,11 @@ impl TransactionalProducer {
         })
     }
 
+    /// Its id and epoch.
+    pub fn producer(&self) -> (i64, i16) {
+        (self.producer_id, self.epoch)
+    }
+
     pub fn remote(&mut self) -> &mut Remote {
         &mut self.remote
     }

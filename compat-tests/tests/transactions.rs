@@ -6,10 +6,17 @@ use std::time::Duration;
 
 use compat_tests::broker::Broker;
 use compat_tests::clients::{JavaClient, go, java, java_with_tools, python};
+use compat_tests::connection::Connection;
 use compat_tests::dump::dump_all;
 use compat_tests::librdkafka::{self, Acks};
 use compat_tests::printed::compare;
 use compat_tests::transactional::{Generation, TransactionalProducer};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::TxnOffsetCommitRequest;
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
@@ -174,5 +181,28 @@ fn librdkafka_commits_offsets_in_transactions() {
             false => producer.abort_transaction(PATIENCE).unwrap(),
         }
         assert_eq!(librdkafka::committed(&broker.bootstrap(), "t", "g", PARTITIONS as u64), expected);
+    }
+}
+
+#[test]
+fn offsets_in_a_transaction_have_no_coordinator_before_a_client_has_looked_for_it() {
+    let broker = broker();
+    librdkafka::await_partitions(librdkafka::producer(&broker.bootstrap(), &[]).client(), "t", PARTITIONS as u64);
+    let producer = TransactionalProducer::start(&broker.bootstrap(), Generation::Second, "early", PATIENCE).unwrap();
+    let (producer_id, epoch) = producer.producer();
+    let mut connection = Connection::open(&broker.bootstrap());
+    let text = StrBytes::from_static_str;
+    let partition = TxnOffsetCommitRequestPartition::default().with_committed_offset(1);
+    let topic = TxnOffsetCommitRequestTopic::default().with_name(text("t").into()).with_partitions(vec![partition]);
+    let request = TxnOffsetCommitRequest::default()
+        .with_transactional_id(text("early").into())
+        .with_group_id(text("early").into())
+        .with_producer_id(producer_id.into())
+        .with_producer_epoch(epoch)
+        .with_generation_id(-1)
+        .with_topics(vec![topic]);
+    for version in [3, 5] {
+        let code = connection.call(&request, version).topics[0].partitions[0].error_code;
+        assert_eq!(code, ResponseError::CoordinatorNotAvailable.code(), "version {version}");
     }
 }

@@ -48,6 +48,8 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
 }
 
 async fn commit(ctx: &RequestContext, request: &TxnOffsetCommitRequest) -> Result<Outcome, ErrorCode> {
+    // The client looks for the coordinator again, and so the topic is made, before anything is added to its transaction.
+    ctx.broker.metadata.image().topic(CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let groups = &ctx.broker.groups;
     let producer = producer(request.producer_id, request.producer_epoch);
     let index = groups.partition_of(&request.group_id);

@@ -374,18 +374,6 @@ impl Log {
         self.append_checked(batch, leader_epoch, now_ms, None)
     }
 
-    /// The same for a transactional batch that was admitted when its producer had had so many [`Log::markers`] here: were
-    /// it appended behind the next one, nobody would ever end the transaction that it begins.
-    pub fn append_admitted(
-        self: &Arc<Log>,
-        batch: &ValidBatch<'_>,
-        leader_epoch: i32,
-        now_ms: i64,
-        markers: u16,
-    ) -> Result<Appended, AppendError> {
-        self.append_checked(batch, leader_epoch, now_ms, Some(markers))
-    }
-
     fn append_checked(
         self: &Arc<Log>,
         batch: &ValidBatch<'_>,

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::batch::{BatchHeader, TransactionMarker};
 use crate::producers::ActiveProducer;
 use crate::txn_index::AbortedTransaction;
+use crate::validate::ValidBatch;
 
 impl State {
     /// Kafka's first unstable offset; DeleteRecords may have moved the log's start past it.
@@ -17,6 +18,18 @@ impl State {
 }
 
 impl Log {
+    /// [`Log::append`] for a transactional batch that was admitted when its producer had had so many [`Log::markers`] here:
+    /// were it appended behind the next one, nobody would ever end the transaction that it begins.
+    pub fn append_admitted(
+        self: &Arc<Log>,
+        batch: &ValidBatch<'_>,
+        leader_epoch: i32,
+        now_ms: i64,
+        markers: u16,
+    ) -> Result<Appended, AppendError> {
+        self.append_checked(batch, leader_epoch, now_ms, Some(markers))
+    }
+
     /// Ends the producer's transaction here (WriteTxnMarkers). It takes an offset like any batch.
     pub fn append_marker(
         self: &Arc<Log>,
