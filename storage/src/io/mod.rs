@@ -372,7 +372,7 @@ impl File {
     pub async fn write_at(&self, parts: Vec<Part>, pos: u64) -> Result<()> {
         let op = Op::write(self, parts, pos, false);
         // A buffered write on the ring would be handed to a kernel worker, at many times the cost.
-        let (op, result) = if self.is_direct() { Box::pin(self.run(op)).await } else { op.run() };
+        let (op, result) = if self.is_direct() { self.run(op).await } else { op.run() };
         self.named(op.name(), result)
     }
 

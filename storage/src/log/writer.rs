@@ -122,25 +122,28 @@ impl Log {
             file.allocate(len)?;
             self.state.lock().allocated = len;
         }
-        let Write { durable, to, .. } = job;
-        match durable {
-            true => Box::pin(write_durably(&file, job)).await?,
-            false => file.write_at(job.parts, job.at).await?,
-        }
+        let write = async |parts: Vec<Part>, at| match (parts.is_empty(), job.durable) {
+            (true, _) => Ok(()),
+            (false, true) => file.write_durably_at(parts, at).await,
+            (false, false) => file.write_at(parts, at).await,
+        };
+        let (again, again_at) = job.again.unwrap_or_default();
+        let (again, rest) = tokio::join!(write(again, again_at), write(job.parts, job.at));
+        again.and(rest)?;
         let flush = {
             let mut state = self.state.lock();
-            state.write_from = to;
-            state.unsynced |= !durable;
-            let written = state.marks.iter().take_while(|m| m.end <= to).last();
+            state.write_from = job.to;
+            state.unsynced |= !job.durable;
+            let written = state.marks.iter().take_while(|m| m.end <= job.to).last();
             let due = |next_offset: i64| next_offset - state.recovery_point >= state.config.flush_messages;
             state.unsynced && written.is_some_and(|m| due(m.next_offset))
         };
         if flush {
-            Box::pin(self.sync_unfinished()).await?;
+            self.sync_unfinished().await?;
             self.state.lock().unsynced = false;
         }
-        self.advance(to, flush || durable);
-        if durable { Ok(()) } else { self.write_back(&file, to.byte).await }
+        self.advance(job.to, flush || job.durable);
+        if job.durable { Ok(()) } else { self.write_back(&file, job.to.byte).await }
     }
 
     /// All up to `to` is written: raises the high watermark to the last batch that ends there.
@@ -292,15 +295,6 @@ impl Log {
     }
 }
 
-async fn write_durably(file: &File, job: Write) -> Result<()> {
-    let write =
-        async |parts: Vec<Part>, at| if parts.is_empty() { Ok(()) } else { file.write_durably_at(parts, at).await };
-    let (again, again_at) = job.again.unwrap_or_default();
-    let (again, rest) = tokio::join!(write(again, again_at), write(job.parts, job.at));
-    again.and(rest)
-}
-
-/// What is done seldom is boxed: this task is made anew for nearly every write, and is to be small.
 async fn run(log: Arc<Log>) {
     loop {
         let job = {
@@ -318,13 +312,13 @@ async fn run(log: Arc<Log>) {
         let done = match job {
             None => return,
             Some(Job::Epochs(text)) => {
-                let done = Box::pin(log.write_epochs(text)).await;
+                let done = log.write_epochs(text).await;
                 log.state.lock().epochs_changed |= done.is_err();
                 done
             }
             Some(Job::Write(write)) => log.write(write).await,
             Some(Job::Finish(job)) => {
-                let removed = Box::pin(log.remove_old_indexes(&job)).await;
+                let removed = log.remove_old_indexes(&job).await;
                 let mut state = log.state.lock();
                 state.to_finish.push_back(Arc::new(job));
                 log.start_finisher(&mut state);
