@@ -3,6 +3,7 @@
 //! `cargo +nightly fuzz run record_batch -- -malloc_limit_mb=64 -max_total_time=600`
 #![no_main]
 
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use ottla_storage::batch::{self, Compression, TimestampType};
 use ottla_storage::log::LogConfig;
@@ -24,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     for bytes in [data, &batch] {
         walk(bytes);
         for rules in rules() {
-            let Ok(valid) = validate(bytes, &rules, 13, NOW_MS) else { continue };
+            let Ok(valid) = validate(Bytes::copy_from_slice(bytes), &rules, 13, NOW_MS) else { continue };
             assert_eq!(valid.bytes.len(), valid.header.total_bytes());
             batch::verify_crc(&valid.bytes).expect("what was validated has its checksum");
             assert!(walk(&valid.bytes), "what was validated can be read");

@@ -3,7 +3,7 @@
 //! `cargo +nightly fuzz run request_frame -- -malloc_limit_mb=8 -max_total_time=600`
 #![no_main]
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use kafka_protocol::messages::{ApiKey, RequestKind};
 use libfuzzer_sys::fuzz_target;
 use ottla::api::{Api, TABLE};
@@ -12,10 +12,15 @@ use ottla::protocol::{fetch, guard, header, produce};
 
 fuzz_target!(|data: &[u8]| {
     let mut frames = FrameBuffer::new(1 << 20);
-    let Ok(buffer) = frames.for_reading() else { return };
-    buffer.extend_from_slice(data);
-    while let Ok(Some(frame)) = frames.take_frame() {
-        request(frame);
+    let mut rest = data;
+    while !rest.is_empty() {
+        let Ok(mut room) = frames.for_reading() else { break };
+        let (now, later) = rest.split_at(rest.len().min(room.remaining_mut()));
+        room.put_slice(now);
+        rest = later;
+        while let Ok(Some(frame)) = frames.take_frame() {
+            request(frame);
+        }
     }
     // Most inputs are no whole frames: try them as what follows the size, too.
     request(Bytes::copy_from_slice(data));

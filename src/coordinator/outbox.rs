@@ -138,7 +138,7 @@ impl Outbox {
                 Entry::Batch { records, .. } => {
                     let batch = records.build(0, -1);
                     let header = BatchHeader::read(&batch).expect("a batch that was just built");
-                    let valid = ValidBatch { header, bytes: (&*batch).into(), log_append_time: -1 };
+                    let valid = ValidBatch { header, bytes: batch, log_append_time: -1 };
                     partition.log.append(&valid, epoch, now_ms)?
                 }
             };

@@ -240,7 +240,7 @@ async fn send(partition: &Partition, producer: Producer) {
     let mut batch = BatchBuilder::new(Compression::None).producer(producer.id, producer.epoch, 0).transactional(true);
     batch.record(Clock.now_ms(), None, Some(b"v"), &[]);
     let bytes = batch.build(0, -1);
-    let valid = ValidBatch { header: BatchHeader::read(&bytes).unwrap(), bytes: (&*bytes).into(), log_append_time: -1 };
+    let valid = ValidBatch { header: BatchHeader::read(&bytes).unwrap(), bytes, log_append_time: -1 };
     let appended = partition.log.append(&valid, 0, Clock.now_ms()).unwrap();
     partition.log.written(appended.last_offset + 1).await.unwrap();
 }

@@ -196,9 +196,9 @@ impl MetadataLog {
     async fn append_batch(&mut self, batch: BatchBuilder, now_ms: i64) -> Result<(), AppendError> {
         let bytes = batch.build(self.log.log_end_offset(), self.epoch);
         let header = BatchHeader::read(&bytes).expect("a batch that was just built");
-        let valid = ValidBatch { header, bytes: (&*bytes).into(), log_append_time: -1 };
+        let valid = ValidBatch { header, bytes, log_append_time: -1 };
         let appended = self.log.append(&valid, self.epoch, now_ms)?;
-        self.bytes += bytes.len() as i64;
+        self.bytes += valid.bytes.len() as i64;
         self.last_ms = now_ms;
         Ok(self.log.written(appended.last_offset + 1).await?)
     }

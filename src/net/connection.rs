@@ -266,8 +266,8 @@ impl<D: Dispatch> Connection<D> {
             }
         }
         ready!(self.stream.poll_read_ready(cx))?;
-        let buf = self.frames.for_reading().map_err(invalid)?;
-        pin!(self.stream.read_buf(buf)).poll(cx)
+        let mut room = self.frames.for_reading().map_err(invalid)?;
+        pin!(self.stream.read_buf(&mut room)).poll(cx)
     }
 
     /// A stopping broker does not wait for requests that only wait themselves.

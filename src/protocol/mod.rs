@@ -1,5 +1,6 @@
 //! Bytes <-> requests where kafka-protocol does not do: header peek, allocation guards, the Produce and Fetch fast path.
 
+mod buffers;
 pub mod fetch;
 pub mod frame;
 pub mod guard;

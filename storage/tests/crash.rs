@@ -4,7 +4,6 @@
 //! `OTTLA_CRASH_SEED=n cargo test -p ottla-storage --test crash` repeats one run and says what it does;
 //! `OTTLA_CRASH_RUNS` and `OTTLA_CRASH_FROM` choose how many there are, and the first seed.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -391,7 +390,7 @@ impl Run {
             return Ok(());
         }
         let header = BatchHeader::read(&sent).expect("as it was built");
-        let batch = ValidBatch { header, bytes: Cow::Borrowed(&sent), log_append_time: -1 };
+        let batch = ValidBatch { header, bytes: sent.clone(), log_append_time: -1 };
         let end = model.borrow().end();
         let appended = match log.append(&batch, self.epoch, self.now_ms) {
             Ok(appended) => appended,
@@ -433,7 +432,7 @@ impl Run {
         let model = model.borrow();
         let id = FIRST_PRODUCER + self.rng.below(PRODUCERS) as i64;
         let Some(last) = model.last_of(id).filter(|last| last.base() >= model.start) else { return Ok(()) };
-        let batch = ValidBatch { header: last.header, bytes: Cow::Borrowed(&last.bytes), log_append_time: -1 };
+        let batch = ValidBatch { header: last.header, bytes: last.bytes.clone(), log_append_time: -1 };
         match log.append(&batch, self.epoch, self.now_ms) {
             Ok(again) => {
                 let same = again.duplicate && again.base_offset == last.base();

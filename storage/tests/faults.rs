@@ -1,7 +1,6 @@
 //! Single faults on the simulated disk, damaged files, and small real disks that are full: what the engine does about
 //! each, and what it leaves alone.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,7 +65,7 @@ fn append(log: &Arc<Log>, value: u8) -> Result<i64, AppendError> {
     builder.record(NOW_MS, None, Some(&[value; 900]), &[]);
     let bytes = builder.build(0, -1);
     let header = BatchHeader::read(&bytes).unwrap();
-    let batch = ValidBatch { header, bytes: Cow::Borrowed(&bytes), log_append_time: -1 };
+    let batch = ValidBatch { header, bytes, log_append_time: -1 };
     log.append(&batch, 0, NOW_MS).map(|appended| appended.base_offset)
 }
 

@@ -3,7 +3,6 @@
 //!
 //! The process is this test binary itself, told so by an environment variable.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -82,7 +81,7 @@ async fn append_to(log: Arc<Log>, partition: i32) {
         let offset = log.log_end_offset();
         let bytes = batch_at(partition, offset);
         let header = BatchHeader::read(&bytes).unwrap();
-        let batch = ValidBatch { header, bytes: Cow::Borrowed(&bytes), log_append_time: -1 };
+        let batch = ValidBatch { header, bytes: bytes.into(), log_append_time: -1 };
         log.append(&batch, 0, NOW_MS).unwrap();
         // Several batches are under way at any time.
         let writing = log.clone();

@@ -1,11 +1,11 @@
 //! The log as its callers see it, over every io backend: what was appended is read back, at any offset and time, after
 //! rolls, evictions, clean stops and crashes.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
 use ottla_storage::io::{Io, install_ring};
 use ottla_storage::log::{Log, LogConfig, LogManager, LogManagerOptions};
@@ -65,8 +65,8 @@ fn batch_of(count: usize, value_bytes: usize, timestamp: i64, seed: u8) -> Vec<u
 }
 
 fn append(log: &Arc<Log>, bytes: &[u8]) -> i64 {
-    let batch =
-        ValidBatch { header: BatchHeader::read(bytes).unwrap(), bytes: Cow::Borrowed(bytes), log_append_time: -1 };
+    let header = BatchHeader::read(bytes).unwrap();
+    let batch = ValidBatch { header, bytes: Bytes::copy_from_slice(bytes), log_append_time: -1 };
     log.append(&batch, 0, NOW_MS).unwrap().base_offset
 }
 
@@ -327,11 +327,11 @@ fn memory_of_all_tails_keeps_to_its_bound_and_reads_go_on_from_files() {
         let all: Vec<_> = (0..4).map(|p| logs.create("t", p, None, LogConfig::default(), NOW_MS).unwrap()).collect();
         for i in 0..100u8 {
             for log in &all {
-                append_written(log, &batch_of(1, 10_000, NOW_MS, i)).await;
+                append_written(log, &batch_of(1, 5_000, NOW_MS, i)).await;
             }
         }
         for log in &all {
-            assert_eq!(consume(log, 0).await, (0..100).map(|o| (o, o as u8, 10_000)).collect::<Vec<_>>());
+            assert_eq!(consume(log, 0).await, (0..100).map(|o| (o, o as u8, 5_000)).collect::<Vec<_>>());
         }
     });
 }
@@ -340,13 +340,33 @@ fn memory_of_all_tails_keeps_to_its_bound_and_reads_go_on_from_files() {
 fn an_idle_log_gives_its_memory_back_and_wakes_in_the_middle_of_a_block() {
     on_every_backend(|dir, io| async move {
         let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
-        let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
-        for i in 0..6 {
-            append_written(&log, &batch_of(1, 1234, NOW_MS, i)).await;
-            logs.tick(NOW_MS + i64::from(i) * 60_000).await;
-            logs.tick(NOW_MS + i64::from(i) * 60_000 + 30_000).await;
+        for (partition, flush_messages) in [(0, i64::MAX), (1, 1)] {
+            let config = LogConfig { flush_messages, ..LogConfig::default() };
+            let log = logs.create("t", partition, None, config, NOW_MS).unwrap();
+            for i in 0..6 {
+                append_written(&log, &batch_of(1, 1234, NOW_MS, i)).await;
+                logs.tick(NOW_MS + i64::from(i) * 60_000).await;
+                logs.tick(NOW_MS + i64::from(i) * 60_000 + 30_000).await;
+            }
+            assert_eq!(consume(&log, 0).await, (0..6).map(|o| (o, o as u8, 1234)).collect::<Vec<_>>());
         }
-        assert_eq!(consume(&log, 0).await, (0..6).map(|o| (o, o as u8, 1234)).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn large_batches_are_not_copied_and_given_back_once_they_are_written() {
+    on_every_backend(|dir, io| async move {
+        let logs = LogManager::open(options(&dir, &io, LogConfig::default())).unwrap();
+        let log = logs.create("t", 0, None, LogConfig::default(), NOW_MS).unwrap();
+        let sent = Bytes::from(batch_of(1, 60_000, NOW_MS, 1));
+        let batch = ValidBatch { header: BatchHeader::read(&sent).unwrap(), bytes: sent, log_append_time: -1 };
+        let end = log.append(&batch, 0, NOW_MS).unwrap().last_offset + 1;
+        assert!(!batch.bytes.is_unique(), "the log refers to it");
+        log.written(end).await.unwrap();
+        // The task that wrote it has still to end.
+        tokio::task::yield_now().await;
+        assert!(batch.bytes.is_unique());
+        assert_eq!(consume(&log, 0).await, [(0, 1, 60_000)]);
     });
 }
 
@@ -425,10 +445,21 @@ fn a_log_that_was_deleted_is_renamed_and_later_removed() {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Append { count: usize, value_bytes: usize },
-    Read { back: i64 },
+    Append {
+        count: usize,
+        value_bytes: usize,
+    },
+    Read {
+        back: i64,
+    },
     Idle,
-    Reopen { clean: bool },
+    /// flush.messages changes.
+    Flush {
+        each: bool,
+    },
+    Reopen {
+        clean: bool,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -436,6 +467,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (1..20usize, 0..9000usize).prop_map(|(count, value_bytes)| Op::Append { count, value_bytes }),
         3 => (0..100i64).prop_map(|back| Op::Read { back }),
         1 => Just(Op::Idle),
+        1 => any::<bool>().prop_map(|each| Op::Flush { each }),
         1 => any::<bool>().prop_map(|clean| Op::Reopen { clean }),
     ]
 }
@@ -473,6 +505,10 @@ proptest! {
                             logs.tick(now_ms).await;
                             now_ms += 60_000;
                             logs.tick(now_ms).await;
+                        }
+                        Op::Flush { each } => {
+                            let flush_messages = if each { 1 } else { i64::MAX };
+                            log.update_config(LogConfig { flush_messages, ..config.clone() });
                         }
                         Op::Reopen { clean } => {
                             log.written(end).await.unwrap();

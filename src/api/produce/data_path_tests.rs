@@ -429,7 +429,7 @@ fn send_in_transaction(partition: &Partition, sequence: i32) {
     batch.record(LATER_MS, None, Some(b"v"), &[]);
     let batch = batch.build(0, -1);
     let header = BatchHeader::read(&batch).unwrap();
-    let valid = ValidBatch { header, bytes: (&*batch).into(), log_append_time: -1 };
+    let valid = ValidBatch { header, bytes: batch, log_append_time: -1 };
     partition.log.append(&valid, 0, 1).unwrap();
 }
 

@@ -32,8 +32,8 @@ pub async fn handle(ctx: RequestContext, body: Bytes) -> Reply {
     // The requests of a connection are started in order, and must append in order: only those may wait here that let no
     // other overtake them.
     let admission = admission::admit(&ctx, &request).await;
-    let mut appended = append_all(&ctx, &request, admission);
-    // The log has its own copy of the records; the frame, of which the client id is a part, need not wait for the disk.
+    let mut appended = append_all(&ctx, &body, &request, admission);
+    // The log has what it needs of the records; the frame, of which the client id is a part, need not wait for the disk.
     drop((ctx, body));
     for written in std::mem::take(&mut appended.pending) {
         if let Err(error) = written.partition.log.written(written.next_offset).await {
@@ -113,7 +113,7 @@ fn invalid_answer(index: i32, invalid: &Invalid, log_start_offset: i64) -> Parti
     }
 }
 
-fn append_all(ctx: &RequestContext, request: &ProduceRequest<'_>, admission: Admission) -> Appended {
+fn append_all(ctx: &RequestContext, body: &Bytes, request: &ProduceRequest<'_>, admission: Admission) -> Appended {
     let image = ctx.broker.metadata.image();
     let rules = RequestRules {
         refusal: refusal(request),
@@ -136,7 +136,7 @@ fn append_all(ctx: &RequestContext, request: &ProduceRequest<'_>, admission: Adm
                 appended.response.topic(topic, partitions);
             }
             Item::Partition { index, records } => {
-                let result = append_one(ctx, &image, &rules, topic, index, records);
+                let result = append_one(ctx, &image, &rules, topic, index, body.slice_ref(records));
                 appended.note(index, result);
             }
         }
@@ -187,13 +187,13 @@ fn append_one(
     rules: &RequestRules,
     topic: TopicRef<'_>,
     index: i32,
-    records: &[u8],
+    records: Bytes,
 ) -> Result<(Arc<Partition>, LogAppended), Refused> {
     let partition = ctx.broker.partitions.resolve(image, topic, index)?;
     if let Some(code) = rules.refusal {
         return Err(code.into());
     }
-    let markers = match is_transactional(records) {
+    let markers = match is_transactional(&records) {
         true => rules.admission.check(&partition)?,
         false => None,
     };

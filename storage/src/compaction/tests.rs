@@ -1,6 +1,5 @@
 //! What a consumer of a compacted log sees: the last record of each key, as it was appended, at its offset.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -116,7 +115,7 @@ impl Fixture {
     async fn append(&self, builder: BatchBuilder) -> i64 {
         let bytes = builder.build(0, -1);
         let header = BatchHeader::read(&bytes).unwrap();
-        let batch = ValidBatch { header, bytes: Cow::Borrowed(&bytes), log_append_time: -1 };
+        let batch = ValidBatch { header, bytes, log_append_time: -1 };
         let base_offset = self.log.append(&batch, 0, NOW_MS).unwrap().base_offset;
         self.log.written(self.log.log_end_offset()).await.unwrap();
         // Rolled segments are completed in tasks of their own.

@@ -5,6 +5,7 @@
 
 mod clean;
 mod close;
+mod memory;
 mod read;
 mod retention;
 mod tail;
@@ -21,13 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use self::tail::Tail;
+use self::tail::{LARGE_BATCH_BYTES, Tail};
 use self::write_back::WriteBack;
 use crate::batch::{BatchHeader, TimestampType};
 use crate::epochs::{EpochEntry, Epochs};
-use crate::io::{BLOCK, Backend, ChunkPool, Io};
+use crate::io::{ChunkPool, Io};
 use crate::producers::{Producers, SequenceCheck, SequenceError};
 use crate::segment::{Segment, SegmentFiles};
 use crate::validate::{AppendRules, ValidBatch};
@@ -35,6 +37,7 @@ use crate::{Error, Result};
 
 pub use crate::manager::{LogEntry, LogManager, LogManagerOptions};
 pub(crate) use clean::{Cleaning, ClosedSegment};
+pub use memory::Tails;
 pub use read::{LogRead, LogSlice, OffsetOutOfRange, TimestampOffset};
 pub(crate) use retention::Doomed;
 
@@ -170,10 +173,6 @@ pub struct Shared {
     pub tail_bytes: usize,
     pub tails: Arc<Tails>,
 }
-
-/// Logs that hold chunks, in the order in which they took them: who gives memory back first.
-#[derive(Debug, Default)]
-pub struct Tails(Mutex<VecDeque<std::sync::Weak<Log>>>);
 
 #[derive(Debug)]
 pub struct Log {
@@ -362,12 +361,12 @@ impl Log {
         log
     }
 
-    /// Checks the sequence, assigns offsets, copies into the tail and starts the write; never waits for the disk
-    /// (but for one block when a log wakes from idleness). Call on a runtime, inside a LocalSet. Await
+    /// Checks the sequence, assigns offsets, puts the batch into the tail and starts the write; never waits for the disk
+    /// (but for one block when a log with durable writes wakes from idleness). Call on a runtime, inside a LocalSet. Await
     /// [`Log::written`] for `last_offset + 1` before acknowledging.
     pub fn append(
         self: &Arc<Log>,
-        batch: &ValidBatch<'_>,
+        batch: &ValidBatch,
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
@@ -376,13 +375,12 @@ impl Log {
 
     fn append_checked(
         self: &Arc<Log>,
-        batch: &ValidBatch<'_>,
+        batch: &ValidBatch,
         leader_epoch: i32,
         now_ms: i64,
         markers: Option<u16>,
     ) -> Result<Appended, AppendError> {
-        let header = &batch.header;
-        let bytes: &[u8] = &batch.bytes;
+        let ValidBatch { header, bytes, .. } = batch;
         let mut state = self.state.lock();
         if !self.is_online(&state) {
             return Err(self.offline().into());
@@ -410,7 +408,7 @@ impl Log {
         self: &Arc<Log>,
         state: &mut State,
         header: &BatchHeader,
-        bytes: &[u8],
+        bytes: &Bytes,
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
@@ -423,11 +421,17 @@ impl Log {
         if state.active().should_roll(&config, bytes.len(), header, last_offset, now_ms) {
             self.roll(state, now_ms);
         }
-        self.open_tail(state)?;
+        let prefix = header.assigned_prefix(base_offset, leader_epoch);
+        let is_lent = bytes.len() >= LARGE_BATCH_BYTES && !config.writes_are_durable();
+        if !is_lent {
+            self.open_tail(state)?;
+        }
         let State { tail, segments, .. } = &mut *state;
         let active = segments.back_mut().expect("a log has a segment");
-        let prefix = header.assigned_prefix(base_offset, leader_epoch);
-        tail.append_batch(base_offset, &prefix, &bytes[prefix.len()..]);
+        match is_lent {
+            true => tail.lend((active.base_offset, active.size), base_offset, &prefix, bytes.slice(prefix.len()..)),
+            false => tail.append_batch(base_offset, &prefix, &bytes[prefix.len()..]),
+        }
         active.note_batch(header, base_offset, config.index_interval_bytes);
         let end = Position { segment: active.base_offset, byte: active.size };
         state.epochs_changed |= state.epochs.assign(leader_epoch, base_offset);
@@ -437,33 +441,6 @@ impl Log {
         let log_start_offset = state.log_start_offset;
         self.start_writer(state);
         Ok(Appended { base_offset, last_offset, log_append_time: -1, log_start_offset, duplicate: false })
-    }
-
-    /// Makes the tail continue at the end of the active segment.
-    fn open_tail(self: &Arc<Log>, state: &mut State) -> Result<()> {
-        let State { tail, segments, .. } = state;
-        let active = segments.back_mut().expect("a log has a segment");
-        if tail.continues(active.base_offset, active.size) {
-            return Ok(());
-        }
-        let mut head = [0; BLOCK];
-        let head = match self.shared.io.backend() {
-            Backend::Plain => &[][..],
-            Backend::Uring => {
-                let head = &mut head[..(active.size % BLOCK as u64) as usize];
-                let at = active.size - head.len() as u64;
-                if !head.is_empty() && active.files.passing_reader()?.pread(head, at)? < head.len() {
-                    let path = active.files.path(".log");
-                    return Err(Error::corrupt(path, "the file is shorter than what was written to it"));
-                }
-                head
-            }
-        };
-        tail.begin(active.base_offset, active.size, head);
-        if !std::mem::replace(&mut state.listed, true) {
-            self.shared.tails.0.lock().push_back(Arc::downgrade(self));
-        }
-        Ok(())
     }
 
     /// Begins a new segment at the log's end. Its files come with the first write; the old one is completed behind it.
@@ -478,24 +455,6 @@ impl Log {
         let jitter_ms = spread.checked_rem(state.config.segment_jitter_ms as u64).unwrap_or(0) as i64;
         let files = SegmentFiles::new(self.shared.io.clone(), &self.dir, next_offset);
         state.segments.push_back(Segment::new(files, now_ms, jitter_ms));
-    }
-
-    /// Drops chunks, the oldest first, until all tails together keep to their bound.
-    fn give_memory_back(&self) {
-        while self.shared.pool.live_bytes() > self.shared.tail_bytes {
-            let Some(oldest) = self.shared.tails.0.lock().pop_front() else { return };
-            let Some(log) = oldest.upgrade() else { continue };
-            let mut state = log.state.lock();
-            let written = state.written_end;
-            let evicted = state.tail.evict_oldest(written.segment, written.byte);
-            state.listed = !state.tail.is_empty();
-            if state.listed {
-                self.shared.tails.0.lock().push_back(oldest);
-            }
-            if !evicted {
-                return;
-            }
-        }
     }
 
     /// Waits until all below `offset` survives kill -9 (or power loss, where flush.messages asks for it).

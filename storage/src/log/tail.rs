@@ -1,15 +1,17 @@
-//! The end of a log in memory: aligned chunks that hold what is not written yet, and, as far as the memory of all
-//! tails together allows, what consumers are about to read.
+//! The end of a log in memory: chunks that hold what is not written yet, and, as far as the memory of all tails together
+//! allows, what consumers are about to read. Large batches stay where they were received until they are written.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::io::{BLOCK, Chunk, ChunkPool, ChunkWriter, HUGE_PAGE_BYTES, Part};
+use crate::io::{BLOCK, ChunkPool, ChunkWriter, HUGE_PAGE_BYTES, Part};
 
 const SMALLEST_CHUNK_BYTES: usize = 16 << 10;
 const LARGEST_CHUNK_BYTES: usize = HUGE_PAGE_BYTES;
+
+/// A batch of this size is not copied: readers find it in the page cache, where to send it costs less than from here.
+pub(super) const LARGE_BATCH_BYTES: usize = 8 << 10;
 
 /// A chunk and where its bytes belong.
 #[derive(Debug)]
@@ -20,16 +22,58 @@ struct TailChunk {
     start: u64,
     /// (offset, file position) of the first batch that begins in this chunk.
     first_batch: Option<(i64, u64)>,
-    writer: ChunkWriter,
+    memory: Memory,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// Batches one behind the other, in aligned memory.
+    Copied(ChunkWriter),
+    /// A piece of a batch, in the memory of whoever appended it.
+    Lent(Bytes),
 }
 
 impl TailChunk {
-    fn chunk(&self) -> &Arc<Chunk> {
-        self.writer.chunk()
+    fn filled(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Copied(writer) => writer.chunk().filled(),
+            Memory::Lent(bytes) => bytes,
+        }
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Bytes {
+        match &self.memory {
+            Memory::Copied(writer) => writer.chunk().slice(start, end),
+            Memory::Lent(bytes) => bytes.slice(start..end),
+        }
+    }
+
+    fn is_lent(&self) -> bool {
+        matches!(self.memory, Memory::Lent(_))
     }
 
     fn end(&self) -> u64 {
-        self.start + self.chunk().len() as u64
+        self.start + self.filled().len() as u64
+    }
+
+    fn is_full(&self) -> bool {
+        match &self.memory {
+            Memory::Copied(writer) => writer.remaining() == 0,
+            Memory::Lent(_) => true,
+        }
+    }
+
+    /// Returns how many of the bytes found room.
+    fn append(&mut self, bytes: &[u8]) -> usize {
+        match &mut self.memory {
+            Memory::Copied(writer) => writer.append(bytes),
+            Memory::Lent(_) => 0,
+        }
+    }
+
+    /// All of it lies below a place.
+    fn is_below(&self, segment: i64, position: u64) -> bool {
+        self.segment < segment || (self.segment == segment && self.end() <= position)
     }
 }
 
@@ -40,12 +84,14 @@ pub(super) struct Tail {
     chunks: VecDeque<TailChunk>,
     /// The last chunk takes the next batch.
     open: bool,
+    /// Every chunk is a copy that begins at a multiple of BLOCK in the file, as direct writes need it.
+    aligned: bool,
     next_capacity: usize,
 }
 
 impl Tail {
     pub fn new(pool: ChunkPool) -> Tail {
-        Tail { pool, chunks: VecDeque::new(), open: false, next_capacity: SMALLEST_CHUNK_BYTES }
+        Tail { pool, chunks: VecDeque::new(), open: false, aligned: true, next_capacity: SMALLEST_CHUNK_BYTES }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -57,13 +103,20 @@ impl Tail {
         self.open && self.chunks.back().is_some_and(|c| c.segment == segment && c.end() == position)
     }
 
+    /// What is here can be written directly.
+    pub fn is_aligned(&self) -> bool {
+        self.aligned
+    }
+
     /// Begins at `position` of `segment`. `block_head`: the bytes between the last multiple of BLOCK and `position`,
     /// which direct writes need to write that block again (empty for the page cache).
     pub fn begin(&mut self, segment: i64, position: u64, block_head: &[u8]) {
         debug_assert!(block_head.len() < BLOCK);
-        self.push_chunk(segment, position - block_head.len() as u64);
-        self.last().writer.append(block_head);
+        let start = position - block_head.len() as u64;
+        self.push_chunk(segment, start);
+        self.last().append(block_head);
         self.open = true;
+        self.aligned &= start.is_multiple_of(BLOCK as u64);
     }
 
     /// Ends the segment: the next append begins anew.
@@ -76,7 +129,7 @@ impl Tail {
         let mut new_batch = true;
         for mut part in [prefix, rest] {
             while !part.is_empty() {
-                if self.last().writer.remaining() == 0 {
+                if self.last().is_full() {
                     let (segment, end) = (self.last().segment, self.last().end());
                     self.push_chunk(segment, end);
                 }
@@ -85,9 +138,18 @@ impl Tail {
                     last.first_batch = last.first_batch.or(Some((offset, last.end())));
                     new_batch = false;
                 }
-                part = &part[last.writer.append(part)..];
+                part = &part[last.append(part)..];
             }
         }
+    }
+
+    /// Takes a large batch at `position` of `segment` without a copy.
+    pub fn lend(&mut self, (segment, position): (i64, u64), offset: i64, prefix: &[u8], rest: Bytes) {
+        let (head, next) = (Bytes::copy_from_slice(prefix), position + prefix.len() as u64);
+        let first_batch = Some((offset, position));
+        self.chunks.push_back(TailChunk { segment, start: position, first_batch, memory: Memory::Lent(head) });
+        self.chunks.push_back(TailChunk { segment, start: next, first_batch: None, memory: Memory::Lent(rest) });
+        (self.open, self.aligned, self.next_capacity) = (false, false, SMALLEST_CHUNK_BYTES);
     }
 
     fn last(&mut self) -> &mut TailChunk {
@@ -95,9 +157,9 @@ impl Tail {
     }
 
     fn push_chunk(&mut self, segment: i64, start: u64) {
-        let writer = self.pool.take(self.next_capacity);
+        let memory = Memory::Copied(self.pool.take(self.next_capacity));
         self.next_capacity = (self.next_capacity * 2).min(LARGEST_CHUNK_BYTES);
-        self.chunks.push_back(TailChunk { segment, start, first_batch: None, writer });
+        self.chunks.push_back(TailChunk { segment, start, first_batch: None, memory });
     }
 
     /// The bytes `from..to` of `segment`, which must be here.
@@ -107,23 +169,24 @@ impl Tail {
             .map(|c| {
                 let start = from.max(c.start) - c.start;
                 let end = to.min(c.end()) - c.start;
-                c.chunk().slice(start as usize, end as usize)
+                c.slice(start as usize, end as usize)
             })
             .collect()
     }
 
     /// For a direct write of `from..to`: whole blocks, the last one padded with zeros. `to` is the end of what the tail
-    /// has of that segment, or a multiple of BLOCK.
+    /// has of that segment, or a multiple of BLOCK. The tail is aligned.
     pub fn direct_slices(&mut self, segment: i64, from: u64, to: u64) -> Vec<Part> {
         let from = from - from % BLOCK as u64;
         let overlapping = self.chunks.iter_mut().filter(|c| c.segment == segment && c.start < to && c.end() > from);
         overlapping
             .map(|c| {
                 let start = (from.max(c.start) - c.start) as usize;
-                if c.end() <= to {
-                    c.writer.direct_slice(start).into()
-                } else {
-                    c.chunk().slice(start, (to - c.start) as usize).into()
+                match &mut c.memory {
+                    Memory::Copied(writer) if c.start + writer.chunk().len() as u64 <= to => {
+                        writer.direct_slice(start).into()
+                    }
+                    _ => c.slice(start, (to - c.start) as usize).into(),
                 }
             })
             .collect()
@@ -141,7 +204,7 @@ impl Tail {
         for c in self.chunks.iter().filter(|c| c.segment == segment) {
             let at = position + filled as u64;
             if filled < buf.len() && c.start <= at && at < c.end() {
-                let available = &c.chunk().filled()[(at - c.start) as usize..];
+                let available = &c.filled()[(at - c.start) as usize..];
                 let n = available.len().min(buf.len() - filled);
                 buf[filled..filled + n].copy_from_slice(&available[..n]);
                 filled += n;
@@ -152,20 +215,30 @@ impl Tail {
 
     /// Drops the oldest chunk if all of it lies below (`segment`, `written`).
     pub fn evict_oldest(&mut self, segment: i64, written: u64) -> bool {
-        let evictable = |c: &TailChunk| c.segment < segment || (c.segment == segment && c.end() <= written);
-        if !self.chunks.front().is_some_and(evictable) {
+        if !self.chunks.front().is_some_and(|c| c.is_below(segment, written)) {
             return false;
         }
         self.chunks.pop_front();
+        self.clear_if_empty();
+        true
+    }
+
+    /// Gives lent memory back if all of it lies below (`segment`, `written`), and lets go of what lies before it.
+    pub fn give_back(&mut self, segment: i64, written: u64) {
+        if let Some(last) = self.chunks.iter().rposition(|c| c.is_lent() && c.is_below(segment, written)) {
+            self.chunks.drain(..=last);
+            self.clear_if_empty();
+        }
+    }
+
+    fn clear_if_empty(&mut self) {
         if self.chunks.is_empty() {
             self.clear();
         }
-        true
     }
 
     pub fn clear(&mut self) {
         self.chunks.clear();
-        self.open = false;
-        self.next_capacity = SMALLEST_CHUNK_BYTES;
+        (self.open, self.aligned, self.next_capacity) = (false, true, SMALLEST_CHUNK_BYTES);
     }
 }

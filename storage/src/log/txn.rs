@@ -22,7 +22,7 @@ impl Log {
     /// were it appended behind the next one, nobody would ever end the transaction that it begins.
     pub fn append_admitted(
         self: &Arc<Log>,
-        batch: &ValidBatch<'_>,
+        batch: &ValidBatch,
         leader_epoch: i32,
         now_ms: i64,
         markers: u16,

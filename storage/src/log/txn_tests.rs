@@ -30,12 +30,12 @@ fn open(dir: &Path) -> (Arc<LogManager>, Arc<Log>) {
 }
 
 /// One record of the producer's transaction.
-fn batch(id: i64, sequence: i32) -> ValidBatch<'static> {
+fn batch(id: i64, sequence: i32) -> ValidBatch {
     let mut batch = BatchBuilder::new(Compression::None).producer(id, 0, sequence).transactional(true);
     batch.record(1, None, Some(&[0; 100]), &[]);
     let bytes = batch.build(0, -1);
     let header = BatchHeader::read(&bytes).unwrap();
-    ValidBatch { header, bytes: bytes.to_vec().into(), log_append_time: -1 }
+    ValidBatch { header, bytes, log_append_time: -1 }
 }
 
 fn send(log: &Arc<Log>, id: i64, sequence: i32) -> i64 {

@@ -77,7 +77,7 @@ impl Log {
         let (files, end) = (segment.files.clone(), segment.size);
         if from.byte < end {
             let uring = self.shared.io.backend() == Backend::Uring;
-            let durable = uring && state.config.writes_are_durable() && !state.unsynced;
+            let durable = self.writes_directly(&state.config) && !state.unsynced && state.tail.is_aligned();
             let block = from.byte - from.byte % BLOCK as u64;
             let to = end.min(block + WRITE_BYTES);
             let (mut again, mut at) = (None, from.byte);
@@ -158,6 +158,8 @@ impl Log {
         if flushed {
             state.recovery_point = state.written_offset;
         }
+        let written = state.written_end;
+        state.tail.give_back(written.segment, written.byte);
         let high_watermark = state.written_offset;
         let bytes = match before.segment == state.written_end.segment {
             true => state.written_end.byte - before.byte,

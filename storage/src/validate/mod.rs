@@ -5,8 +5,9 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::io::{Read, Write};
+
+use bytes::Bytes;
 
 use crate::batch::{
     self, BatchError, BatchHeader, Compression, HEADER_BYTES, LOG_OVERHEAD_BYTES, MAGIC_V2, NO_TIMESTAMP,
@@ -31,9 +32,10 @@ pub struct AppendRules {
 
 /// One batch, ready to be appended: only offset and leader epoch are still to be assigned.
 #[derive(Clone, Debug)]
-pub struct ValidBatch<'a> {
+pub struct ValidBatch {
     pub header: BatchHeader,
-    pub bytes: Cow<'a, [u8]>,
+    /// A piece of what the producer sent, unless it had to be rewritten.
+    pub bytes: Bytes,
     /// The time written where the timestamp type is LogAppendTime, else -1.
     pub log_append_time: i64,
 }
@@ -76,17 +78,13 @@ impl From<BatchError> for Invalid {
 
 /// `records`: the records field of one partition of a Produce request: exactly one v2 batch. `api_version` matters for
 /// zstd (needs 7). `now_ms`: the broker's time.
-pub fn validate<'a>(
-    records: &'a [u8],
-    rules: &AppendRules,
-    api_version: i16,
-    now_ms: i64,
-) -> Result<ValidBatch<'a>, Invalid> {
-    let batch = the_one_batch(records, api_version)?;
-    let header = read_header(batch)?;
+pub fn validate(mut records: Bytes, rules: &AppendRules, api_version: i16, now_ms: i64) -> Result<ValidBatch, Invalid> {
+    records.truncate(the_one_batch(&records, api_version)?);
+    let batch = records;
+    let header = read_header(&batch)?;
     let codec = check_codec(&header, api_version)?;
     check_header(&header, rules)?;
-    batch::verify_crc(batch).map_err(|_| {
+    batch::verify_crc(&batch).map_err(|_| {
         Invalid::new(InvalidKind::CorruptMessage, format!("Record is corrupt (stored crc = {}).", header.crc))
     })?;
 
@@ -107,8 +105,8 @@ pub fn validate<'a>(
     Ok(stamp(header, batch, rewritten, target.map_or(codec, |(target, _)| target), rules, max_timestamp, now_ms))
 }
 
-/// The batch's bytes. As in Kafka a piece of a batch behind it is ignored, a second whole one is not.
-fn the_one_batch(records: &[u8], api_version: i16) -> Result<&[u8], Invalid> {
+/// The batch's size. As in Kafka a piece of a batch behind it is ignored, a second whole one is not.
+fn the_one_batch(records: &[u8], api_version: i16) -> Result<usize, Invalid> {
     let Some(bytes) = next_batch_bytes(records)? else {
         return Err(Invalid::record(format!(
             "Produce requests with version {api_version} must have at least one record batch per partition"
@@ -125,7 +123,7 @@ fn the_one_batch(records: &[u8], api_version: i16) -> Result<&[u8], Invalid> {
             "Produce requests with version {api_version} are only allowed to contain exactly one record batch per partition"
         )));
     }
-    Ok(batch)
+    Ok(bytes)
 }
 
 /// The size of the batch (of any magic) at the start of `buf`; None if it is not whole.
@@ -278,26 +276,27 @@ impl<R: Read> Read for Tee<R> {
 
 /// Writes timestamp type, largest timestamp and codec into the header where they are not what they should be; otherwise
 /// the producer's bytes stay untouched.
-fn stamp<'a>(
+fn stamp(
     mut header: BatchHeader,
-    batch: &'a [u8],
+    batch: Bytes,
     rewritten: Option<Vec<u8>>,
     codec: Compression,
     rules: &AppendRules,
     max_timestamp: i64,
     now_ms: i64,
-) -> ValidBatch<'a> {
+) -> ValidBatch {
     let (max_timestamp, log_append_time) = match rules.timestamp_type {
         TimestampType::CreateTime => (max_timestamp, NO_TIMESTAMP),
         TimestampType::LogAppendTime => (now_ms, now_ms),
     };
     let unchanged =
         rewritten.is_none() && header.timestamp_type() == rules.timestamp_type && header.max_timestamp == max_timestamp;
-    let mut bytes = rewritten.map_or(Cow::Borrowed(batch), Cow::Owned);
-    if !unchanged {
-        header.set_attributes(codec, rules.timestamp_type);
-        header.max_timestamp = max_timestamp;
-        header.seal(bytes.to_mut());
+    if unchanged {
+        return ValidBatch { header, bytes: batch, log_append_time };
     }
-    ValidBatch { header, bytes, log_append_time }
+    let mut bytes = rewritten.unwrap_or_else(|| batch.to_vec());
+    header.set_attributes(codec, rules.timestamp_type);
+    header.max_timestamp = max_timestamp;
+    header.seal(&mut bytes);
+    ValidBatch { header, bytes: bytes.into(), log_append_time }
 }

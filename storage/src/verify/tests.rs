@@ -21,7 +21,7 @@ fn append(log: &Arc<Log>, n: i32, sequence: i32, records: i32) {
         batch.record(i64::from(n * 1000 + i), None, Some(&[n as u8; 100]), &[]);
     }
     let bytes = batch.build(0, -1);
-    let valid = ValidBatch { header: BatchHeader::read(&bytes).unwrap(), bytes: (&*bytes).into(), log_append_time: -1 };
+    let valid = ValidBatch { header: BatchHeader::read(&bytes).unwrap(), bytes, log_append_time: -1 };
     log.append(&valid, 0, 0).unwrap();
 }
 
