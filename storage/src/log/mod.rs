@@ -3,6 +3,7 @@
 //!
 //! Opening and recovery are in `recovery.rs`, the set of all logs in `manager.rs`.
 
+mod ahead;
 mod clean;
 mod close;
 mod memory;
@@ -25,6 +26,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+use self::ahead::Ahead;
 use self::tail::{LARGE_BATCH_BYTES, Tail};
 use self::write_back::WriteBack;
 use crate::batch::{BatchHeader, TimestampType};
@@ -235,8 +237,7 @@ pub(crate) struct State {
     written_end: Position,
     /// The next byte to write.
     write_from: Position,
-    /// Space reserved in the segment that is written.
-    allocated: u64,
+    ahead: Ahead,
     /// Something was written since the last sync that was not made durable by itself.
     unsynced: bool,
     writer_runs: bool,
@@ -315,7 +316,7 @@ impl Log {
         let end = Position { segment: active.base_offset, byte: active.size };
         let state = State {
             config: Arc::new(config),
-            allocated: found.allocated.max(active.size),
+            ahead: Ahead::new(found.allocated.max(active.size), active.size),
             unsynced: false,
             segments: found.segments,
             log_start_offset: found.log_start_offset,

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use bytes::Bytes;
 use tokio::task::spawn_local;
 
+use super::ahead::Ahead;
 use super::{Log, Position, State, Trouble};
 use crate::epochs::EPOCHS_FILE;
 use crate::io::{BLOCK, Backend, File, Part};
@@ -14,9 +16,6 @@ use crate::{Error, Result};
 
 /// Largest single write; the next one can start when it is done.
 const WRITE_BYTES: u64 = 1 << 20;
-/// Space is reserved ahead in steps that double between these bounds.
-const SMALLEST_STEP_BYTES: u64 = 64 << 10;
-const LARGEST_STEP_BYTES: u64 = 16 << 20;
 
 enum Job {
     /// The leader epochs changed: on disk before the records that carry the new one.
@@ -86,24 +85,23 @@ impl Log {
                 again = Some((state.tail.direct_slices(from.segment, block, to.min(block_end)), block));
                 at = block_end;
             }
-            let parts = match durable {
+            let mut parts = match durable {
                 _ if at >= to => Vec::new(),
                 true => state.tail.direct_slices(from.segment, at, to),
                 false => state.tail.slices(from.segment, at, to).into_iter().map(Part::from).collect(),
             };
-            let needed = to.next_multiple_of(BLOCK as u64);
-            let reserve = (uring && needed > state.allocated).then(|| {
-                let step = state.allocated.clamp(SMALLEST_STEP_BYTES, LARGEST_STEP_BYTES);
-                let ahead = if preallocate { segment_limit } else { (state.allocated + step).min(segment_limit) };
-                ahead.max(needed)
-            });
+            let reserve = if uring { state.ahead.reserve(to, segment_limit, preallocate) } else { None };
+            if uring && !durable {
+                let zeros = state.ahead.fill(at, to, reserve.unwrap_or(state.ahead.reserved));
+                parts.extend((!zeros.is_empty()).then(|| Bytes::from_static(zeros).into()));
+            }
             let to = Position { segment: from.segment, byte: to };
             return Some(Job::Write(Write { files, durable, again, parts, at, to, reserve }));
         }
         let next_base_offset = next_base_offset?;
         state.write_from = Position { segment: next_base_offset, byte: 0 };
         state.written_end = state.written_end.max(state.write_from);
-        state.allocated = 0;
+        state.ahead = Ahead::default();
         let snapshot = state.rolled_snapshots.pop_front().unwrap_or_default();
         Some(Job::Finish(Finish { files, base_offset: from.segment, size: end, next_base_offset, snapshot }))
     }
@@ -120,7 +118,7 @@ impl Log {
         let file = self.open_in_dir(|| if job.durable { job.files.direct_writer() } else { job.files.writer() })?;
         if let Some(len) = job.reserve {
             file.allocate(len)?;
-            self.state.lock().allocated = len;
+            self.state.lock().ahead.reserved = len;
         }
         let write = async |parts: Vec<Part>, at| match (parts.is_empty(), job.durable) {
             (true, _) => Ok(()),
