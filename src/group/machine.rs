@@ -118,6 +118,11 @@ impl Machine {
     pub fn next_deadline_ms(&self) -> Option<i64> {
         self.soft.timers.next_deadline_ms()
     }
+
+    /// If not, [`Turn::fire_timer`] has nothing to do.
+    pub fn has_near_timers(&self, now_ms: i64) -> bool {
+        self.soft.timers.are_near(now_ms)
+    }
 }
 
 impl<'a> Turn<'a> {
