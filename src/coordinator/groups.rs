@@ -88,11 +88,17 @@ impl Groups {
         now_ms: i64,
         handle: impl FnOnce(&mut Turn<'_>, &mut Parked) -> T,
     ) -> (T, Effects) {
-        let image = world.metadata.image();
+        let image = world.metadata.glance();
         let view = View::new(&image);
         let new_id = ottla_storage::checkpoint::random_uuid;
         let env = Environment { now_ms, cluster: &view, settings: &world.settings, new_id: &new_id };
         self.machine.turn(env, |turn| handle(turn, &mut self.parked))
+    }
+}
+
+impl Default for Change {
+    fn default() -> Change {
+        Effects::default().into()
     }
 }
 
@@ -130,22 +136,24 @@ impl Driven for Groups {
         self.turn(world, now_ms, |turn, _| turn.loaded()).1.into()
     }
 
-    fn fire_timer(&mut self, world: &World, now_ms: i64) -> (bool, Change) {
+    fn fire_timer(&mut self, world: &World, now_ms: i64) -> Option<Change> {
+        if !self.machine.has_near_timers(now_ms) {
+            return None;
+        }
         let (fired, effects) = self.turn(world, now_ms, |turn, _| turn.fire_timer());
-        (fired, effects.into())
+        fired.then(|| effects.into())
     }
 
-    fn take(&mut self, change: Change, outbox: &mut Outbox, _: Home<'_, Groups>) -> Result<(), ErrorCode> {
+    fn take(&mut self, change: Change, outbox: &mut Outbox, _: Home<'_, Groups>) {
         let (effects, producer) = match change {
             Change::Turn { effects, producer } => (effects, producer),
             Change::EndTransaction(producer, marker) => {
                 self.machine.end_transaction(producer.id, marker.commit);
-                outbox.marker(producer, marker);
-                return Ok(());
+                return outbox.marker(producer, marker);
             }
         };
         for record in effects.records {
-            let offset = outbox.record(record.encode(&mut self.encoded), producer)?;
+            let offset = outbox.record(record.encode(&mut self.encoded), producer);
             self.machine.apply(record, Position { offset, producer_id: producer.map(|producer| producer.id) });
         }
         for (token, response) in effects.joins {
@@ -162,7 +170,6 @@ impl Driven for Groups {
             // Whoever waits may be gone.
             outbox.then(move || senders.into_iter().for_each(|sender| _ = sender.send(())));
         }
-        Ok(())
     }
 }
 

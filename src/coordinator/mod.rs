@@ -17,9 +17,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use ottla_storage::batch::{self, BatchHeader};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -50,7 +50,7 @@ trait Driven: Default + Send + 'static {
     /// What its turns look at.
     type World: Send + Sync + 'static;
     /// What a turn gives out.
-    type Effects;
+    type Effects: Default;
 
     fn next_deadline_ms(&self) -> Option<i64>;
 
@@ -60,12 +60,12 @@ trait Driven: Default + Send + 'static {
     /// The first turn after that.
     fn loaded(&mut self, world: &Self::World, now_ms: i64) -> Self::Effects;
 
-    /// One timer whose time has come; false if there is none.
-    fn fire_timer(&mut self, world: &Self::World, now_ms: i64) -> (bool, Self::Effects);
+    /// One timer whose time has come; None if there is none.
+    fn fire_timer(&mut self, world: &Self::World, now_ms: i64) -> Option<Self::Effects>;
 
     /// Applies records at once, since those behind build on them (and if they cannot be written all is loaded again), and
-    /// puts them into the outbox with what is to follow. After an error the machine is of no more use.
-    fn take(&mut self, effects: Self::Effects, outbox: &mut Outbox, home: Home<'_, Self>) -> Result<(), ErrorCode>;
+    /// puts them into the outbox with what is to follow.
+    fn take(&mut self, effects: Self::Effects, outbox: &mut Outbox, home: Home<'_, Self>);
 }
 
 /// Topic id and partition.
@@ -81,7 +81,7 @@ struct Shared<M: Driven> {
     partitions: Arc<Partitions>,
     config: Arc<Config>,
     /// Of the topic as it is now, and of one that was deleted until that is noticed.
-    by_partition: Mutex<ByPartition<M>>,
+    by_partition: ArcSwap<ByPartition<M>>,
     /// The next deadline may have changed.
     rescheduled: Notify,
 }
@@ -123,9 +123,15 @@ impl<M: Driven> Shared<M> {
     }
 
     fn loaded(&self) -> Vec<Arc<CoordinatorPartition<M>>> {
-        let mut partitions = self.by_partition.lock();
-        partitions.retain(|_, partition| !partition.is_deleted());
-        partitions.values().cloned().collect()
+        let partitions = self.by_partition.load();
+        if partitions.values().any(|partition| partition.is_deleted()) {
+            self.by_partition.rcu(|partitions| {
+                let mut partitions = ByPartition::clone(partitions);
+                partitions.retain(|_, partition| !partition.is_deleted());
+                partitions
+            });
+        }
+        self.by_partition.load().values().cloned().collect()
     }
 
     /// The partition that holds a name; `configured`: how many there will be before the first use.
@@ -138,7 +144,7 @@ impl<M: Driven> Shared<M> {
 
     /// 0 before the first use.
     fn partition_count(&self) -> i32 {
-        self.metadata.image().topic(M::TOPIC).map_or(0, |topic| topic.partitions.len() as i32)
+        self.metadata.glance().topic(M::TOPIC).map_or(0, |topic| topic.partitions.len() as i32)
     }
 
     /// Creates the topic if it is not there.
@@ -163,16 +169,19 @@ impl<M: Driven> Shared<M> {
 
     /// Loaded, or loading: then the caller is told to come again.
     fn partition(&self, index: i32) -> Result<Arc<CoordinatorPartition<M>>, ErrorCode> {
-        let image = self.metadata.image();
-        let topic = image.topic(M::TOPIC).ok_or(ErrorCode::NotCoordinator)?;
-        let mut known = self.by_partition.lock();
-        if let Some(partition) = known.get(&(topic.id, index)) {
+        let key = (self.metadata.glance().topic(M::TOPIC).ok_or(ErrorCode::NotCoordinator)?.id, index);
+        if let Some(partition) = self.by_partition.load().get(&key) {
             return Ok(partition.clone());
         }
-        let partition = self.partitions.get(topic.id, index).ok_or(ErrorCode::NotCoordinator)?;
+        let partition = self.partitions.get(key.0, index).ok_or(ErrorCode::NotCoordinator)?;
         let partition = Arc::new(CoordinatorPartition::new(partition));
-        known.insert((topic.id, index), partition.clone());
-        Ok(partition)
+        self.by_partition.rcu(|known| {
+            let mut known = ByPartition::clone(known);
+            known.entry(key).or_insert_with(|| partition.clone());
+            known
+        });
+        // Another thread may have been first.
+        Ok(self.by_partition.load()[&key].clone())
     }
 
     fn turn<T>(

@@ -7,7 +7,6 @@ use ottla_storage::batch::{BatchBuilder, BatchHeader, Compression, NO_SEQUENCE, 
 use ottla_storage::log::AppendError;
 use ottla_storage::validate::ValidBatch;
 
-use crate::error::ErrorCode;
 use crate::partition::Partition;
 use crate::txn::Producer;
 
@@ -27,7 +26,8 @@ pub struct Outbox {
     /// What goes out when everything below an offset is written, in that order.
     actions: VecDeque<(i64, Action)>,
     now_ms: i64,
-    largest_record_bytes: usize,
+    /// Of the records since the time was set.
+    largest_record_bytes: Option<usize>,
 }
 
 enum Entry {
@@ -47,24 +47,23 @@ impl Outbox {
         Outbox { next_offset, written_offset: next_offset, ..Outbox::default() }
     }
 
-    /// What follows is written at this time, to a log with this limit.
-    pub fn begin(&mut self, now_ms: i64, largest_record_bytes: usize) {
-        (self.now_ms, self.largest_record_bytes) = (now_ms, largest_record_bytes);
+    /// What follows is written at this time.
+    pub fn begin(&mut self, now_ms: i64) {
+        (self.now_ms, self.largest_record_bytes) = (now_ms, None);
+    }
+
+    /// Key and value of the largest record since then, if there is one.
+    pub fn largest_record_bytes(&self) -> Option<usize> {
+        self.largest_record_bytes
     }
 
     /// The record's offset.
-    pub fn record(
-        &mut self,
-        (key, value): (&[u8], Option<&[u8]>),
-        producer: Option<Producer>,
-    ) -> Result<i64, ErrorCode> {
-        if key.len() + value.map_or(0, <[u8]>::len) > self.largest_record_bytes {
-            tracing::error!("a coordinator's record is larger than max.message.bytes of its topic");
-            return Err(ErrorCode::UnknownServerError);
-        }
+    pub fn record(&mut self, (key, value): (&[u8], Option<&[u8]>), producer: Option<Producer>) -> i64 {
+        let bytes = key.len() + value.map_or(0, <[u8]>::len);
+        self.largest_record_bytes = self.largest_record_bytes.max(Some(bytes));
         let now_ms = self.now_ms;
         self.batch(producer).record(now_ms, Some(key), value, &[]);
-        Ok(self.advance())
+        self.advance()
     }
 
     /// Where the next record goes.

@@ -181,10 +181,11 @@ impl<M: Driven> CoordinatorPartition<M> {
         self.partition.log.roll_if_mostly_dirty(now_ms);
         if self.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
             // What they do is in the log, or will be found to be missing when it is loaded.
-            let _ = self.turn(shared, |machine, world, now_ms| ((), machine.fire_timer(world, now_ms).1));
+            let _ = self.turn(shared, |_, _, _| ((), M::Effects::default()));
         }
     }
 
+    /// After an error the machine is of no more use.
     fn take_turns<T>(
         self: &Arc<Self>,
         active: &mut Active<M>,
@@ -193,15 +194,18 @@ impl<M: Driven> CoordinatorPartition<M> {
     ) -> Result<T, ErrorCode> {
         let now_ms = shared.clock.now_ms();
         let Active { machine, outbox, .. } = active;
-        outbox.begin(now_ms, self.partition.log.config().rules.max_message_bytes);
+        outbox.begin(now_ms);
         let (answer, effects) = step(machine, &shared.world, now_ms);
-        machine.take(effects, outbox, (shared, self))?;
-        loop {
-            let (fired, effects) = machine.fire_timer(&shared.world, now_ms);
-            machine.take(effects, outbox, (shared, self))?;
-            if !fired {
-                return Ok(answer);
+        machine.take(effects, outbox, (shared, self));
+        while let Some(effects) = machine.fire_timer(&shared.world, now_ms) {
+            machine.take(effects, outbox, (shared, self));
+        }
+        match outbox.largest_record_bytes() {
+            Some(bytes) if bytes > self.partition.log.config().rules.max_message_bytes => {
+                tracing::error!("a coordinator's record is larger than max.message.bytes of its topic");
+                Err(ErrorCode::UnknownServerError)
             }
+            _ => Ok(answer),
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) fn turn<T>(
     now_ms: i64,
     handle: impl FnOnce(&mut Turn<'_>) -> T,
 ) -> (T, Effects) {
-    let transaction_version = world.metadata.image().feature_level(TRANSACTION_VERSION);
+    let transaction_version = world.metadata.glance().feature_level(TRANSACTION_VERSION);
     let new_producer_id = || world.metadata.take_producer_id();
     let settings = &world.settings;
     machine.turn(Environment { now_ms, settings, transaction_version, new_producer_id: &new_producer_id }, handle)
@@ -82,20 +82,16 @@ impl Driven for Machine {
         turn(self, world, now_ms, |turn| turn.loaded()).1
     }
 
-    fn fire_timer(&mut self, world: &World, now_ms: i64) -> (bool, Effects) {
-        turn(self, world, now_ms, |turn| turn.fire_timer())
+    fn fire_timer(&mut self, world: &World, now_ms: i64) -> Option<Effects> {
+        let (fired, effects) = turn(self, world, now_ms, |turn| turn.fire_timer());
+        fired.then_some(effects)
     }
 
-    fn take(
-        &mut self,
-        effects: Effects,
-        outbox: &mut Outbox,
-        (shared, home): Home<'_, Machine>,
-    ) -> Result<(), ErrorCode> {
-        let version = shared.metadata.image().feature_level(TRANSACTION_VERSION);
+    fn take(&mut self, effects: Effects, outbox: &mut Outbox, (shared, home): Home<'_, Machine>) {
+        let version = shared.metadata.glance().feature_level(TRANSACTION_VERSION);
         for record in &effects.records {
             let (key, value) = record.encode(version);
-            outbox.record((&key, value.as_deref()), None)?;
+            outbox.record((&key, value.as_deref()), None);
             self.apply(record);
         }
         for markers in effects.markers {
@@ -106,7 +102,6 @@ impl Driven for Machine {
             };
             outbox.then(move || drop(spawn_local(tell)));
         }
-        Ok(())
     }
 }
 

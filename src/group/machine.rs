@@ -118,6 +118,11 @@ impl Machine {
     pub fn next_deadline_ms(&self) -> Option<i64> {
         self.soft.timers.next_deadline_ms()
     }
+
+    /// If not, [`Turn::fire_timer`] has nothing to do.
+    pub fn has_near_timers(&self, now_ms: i64) -> bool {
+        self.soft.timers.are_near(now_ms)
+    }
 }
 
 impl<'a> Turn<'a> {
@@ -137,7 +142,12 @@ impl<'a> Turn<'a> {
 
     /// One timer whose time has come; false if there is none. Its records must be applied before the next.
     pub fn fire_timer(&mut self) -> bool {
-        let Some(timer) = self.soft.timers.take_due(self.now_ms) else { return false };
+        let Soft { classic, timers, .. } = &mut *self.soft;
+        let put_off_to = |timer: &Timer| match timer {
+            Timer::Heartbeat { group, member } => classic.get(group)?.members.get(member)?.session_ends_ms,
+            _ => None,
+        };
+        let Some(timer) = timers.take_due(self.now_ms, put_off_to) else { return false };
         match timer {
             Timer::Heartbeat { group, member } => self.heartbeat_expired(&group, &member),
             Timer::Join { group } => self.join_expired(&group),

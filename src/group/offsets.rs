@@ -303,8 +303,12 @@ impl Turn<'_> {
         };
         group.permit_commit(committer.member, committer.instance, committer.epoch, committer.transactional)?;
         // A commit is as good as a heartbeat.
-        if !committer.transactional && matches!(group.state, State::Stable | State::PreparingRebalance) {
-            group.expect_heartbeat(committer.member, &mut self.soft.timers, self.now_ms);
+        if !committer.transactional
+            && matches!(group.state, State::Stable | State::PreparingRebalance)
+            && let Some(group) = self.soft.classic.get_mut(committer.group)
+            && let Some(member) = group.members.get_mut(committer.member)
+        {
+            member.expect_heartbeat(&group.id, &mut self.soft.timers, self.now_ms);
         }
         Ok(Permit::All)
     }

@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use ottla_storage::checkpoint::random_uuid;
@@ -206,6 +206,11 @@ impl Metadata {
     /// The current image; cheap (arc-swap).
     pub fn image(&self) -> Arc<Image> {
         self.shared.image.load_full()
+    }
+
+    /// The same for a moment, without a count that all threads share.
+    pub fn glance(&self) -> Guard<Arc<Image>> {
+        self.shared.image.load()
     }
 
     /// Offset of this broker's registration, which `.kafka_cleanshutdown` names.

@@ -1,4 +1,4 @@
-//! Answers on their way out of one connection: in order, several in one `writev`, files by `sendfile` from the page cache
+//! Answers on their way out of one connection: in order, several with one call, files by `sendfile` from the page cache
 //! or, those that are direct, in pieces that are read as the socket takes them.
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use ottla_storage::io::FileSlice;
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
@@ -21,6 +21,8 @@ const SENDFILE_BYTES: usize = 1 << 20;
 /// Less than this is not sent alone while the file piece that follows it is being read.
 const SMALL_BYTES: usize = 4 << 10;
 const MAX_SLICES: usize = 64;
+/// So much is sooner copied into one piece than sent as several.
+const COPIED_BYTES: usize = 256;
 /// Size, correlation id, and the empty tagged fields of a flexible header.
 const HEAD_BYTES: usize = 9;
 
@@ -109,7 +111,7 @@ impl Output {
         }
     }
 
-    /// All that is in memory up to the next file part, in one `writev`.
+    /// All that is in memory up to the next file part, with one call.
     fn poll_send_memory(&mut self, cx: &mut Context<'_>, stream: &mut TcpStream) -> Poll<io::Result<usize>> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
@@ -126,6 +128,12 @@ impl Output {
         }
         if ready_bytes < SMALL_BYTES && self.reading.is_some() && count < MAX_SLICES {
             return Poll::Pending;
+        }
+        if ready_bytes <= COPIED_BYTES {
+            let mut copied = [0; COPIED_BYTES];
+            let mut rest = &mut copied[..];
+            slices[..count].iter().for_each(|slice| rest.put_slice(slice));
+            return Pin::new(stream).poll_write(cx, &copied[..ready_bytes]);
         }
         Pin::new(stream).poll_write_vectored(cx, &slices[..count])
     }

@@ -10,6 +10,7 @@ use super::{join_error, sync_error};
 use crate::error::ErrorCode;
 use crate::group::embedded::{PROTOCOL_TYPE, Subscription, text};
 use crate::group::records::{GroupMember, GroupMetadata, Name, Record};
+use crate::group::timers::{Timer, Timers};
 use crate::group::{Effects, Result, Token, fail};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct ClassicMemberState {
     pub awaiting_sync: Option<Token>,
     /// It has not been in a generation yet: while it waits for the first one it may go away unnoticed.
     pub is_new: bool,
+    /// When it is out unless it is heard of. Its timer stands in the queue no later; None: it has no timer.
+    pub session_ends_ms: Option<i64>,
 }
 
 impl ClassicMemberState {
@@ -66,6 +69,18 @@ impl ClassicMemberState {
     /// What it waits for shows that it is there.
     pub fn is_waiting(&self) -> bool {
         !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
+    }
+
+    /// It has its session timeout from now on.
+    pub fn expect_heartbeat(&mut self, group: &Name, timers: &mut Timers, now_ms: i64) {
+        self.expect_until(now_ms + i64::from(self.session_timeout_ms), group, timers);
+    }
+
+    /// Being put off, as by every heartbeat, is only noted here, where the timer looks when it fires.
+    pub fn expect_until(&mut self, ends_ms: i64, group: &Name, timers: &mut Timers) {
+        if self.session_ends_ms.replace(ends_ms).is_none_or(|before_ms| ends_ms < before_ms) {
+            timers.set(Timer::Heartbeat { group: group.clone(), member: self.id.clone() }, ends_ms);
+        }
     }
 }
 
@@ -142,6 +157,7 @@ impl ClassicGroup {
                 awaiting_join: None,
                 awaiting_sync: None,
                 is_new: false,
+                session_ends_ms: None,
             });
         }
         group.subscribed = group.subscriptions();
@@ -299,7 +315,7 @@ impl ClassicGroup {
         self.answer_sync(old, sync_error(ErrorCode::FencedInstanceId), out);
         let Some(mut member) = self.members.remove(old) else { return };
         member.id = new.clone();
-        member.is_new = false;
+        (member.is_new, member.session_ends_ms) = (false, None);
         if self.is_leader(old) {
             self.leader = Some(new.clone());
         }
@@ -401,14 +417,17 @@ impl ClassicGroup {
 
     /// That the member is in the group, and is the one that its instance id stands for.
     pub fn check_member(&self, member: &str, instance: Option<&str>) -> Result<()> {
-        if let Some(instance) = instance {
-            match self.static_members.get(instance) {
-                None => return fail(ErrorCode::UnknownMemberId),
-                Some(known) if **known != *member => return fail(ErrorCode::FencedInstanceId),
-                Some(_) => {}
-            }
-        }
+        self.check_instance(member, instance)?;
         if self.members.contains_key(member) { Ok(()) } else { fail(ErrorCode::UnknownMemberId) }
+    }
+
+    pub fn check_instance(&self, member: &str, instance: Option<&str>) -> Result<()> {
+        let Some(instance) = instance else { return Ok(()) };
+        match self.static_members.get(instance) {
+            None => fail(ErrorCode::UnknownMemberId),
+            Some(known) if **known != *member => fail(ErrorCode::FencedInstanceId),
+            Some(_) => Ok(()),
+        }
     }
 
     pub fn permit_commit(

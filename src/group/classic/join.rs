@@ -179,8 +179,8 @@ impl Turn<'_> {
         }
         let (rebalance_timeout_ms, session_timeout_ms) = joining.timeouts();
         let instance_id = joining.instance().map(Name::from);
-        group.insert(ClassicMemberState {
-            id: id.clone(),
+        let mut member = ClassicMemberState {
+            id,
             instance_id,
             client_id: joining.client.id.into(),
             client_host: joining.client.host.into(),
@@ -191,9 +191,10 @@ impl Turn<'_> {
             awaiting_join: Some(joining.token),
             awaiting_sync: None,
             is_new: true,
-        });
-        let timer = Timer::Heartbeat { group: group.id.clone(), member: id };
-        self.soft.timers.set(timer, self.now_ms + NEW_MEMBER_JOIN_TIMEOUT_MS);
+            session_ends_ms: None,
+        };
+        member.expect_until(self.now_ms + NEW_MEMBER_JOIN_TIMEOUT_MS, &group.id, &mut self.soft.timers);
+        group.insert(member);
         self.rebalance_or_complete_join(group);
     }
 

@@ -7,20 +7,10 @@ use kafka_protocol::messages::{HeartbeatRequest, LeaveGroupRequest};
 use super::group::{ClassicGroup, State};
 use super::join_error;
 use crate::error::ErrorCode;
-use crate::group::machine::{Turn, classic};
+use crate::group::machine::Turn;
 use crate::group::records::Name;
-use crate::group::timers::{Timer, Timers};
+use crate::group::timers::Timer;
 use crate::group::{Result, fail};
-
-impl ClassicGroup {
-    /// The member has its session timeout from now on.
-    pub(in crate::group) fn expect_heartbeat(&self, member: &str, timers: &mut Timers, now_ms: i64) {
-        if let Some(member) = self.members.get(member) {
-            let timer = Timer::Heartbeat { group: self.id.clone(), member: member.id.clone() };
-            timers.set(timer, now_ms + i64::from(member.session_timeout_ms));
-        }
-    }
-}
 
 impl Turn<'_> {
     pub fn heartbeat(&mut self, request: &HeartbeatRequest) -> Result<()> {
@@ -28,16 +18,20 @@ impl Turn<'_> {
         if id.is_empty() {
             return fail(ErrorCode::InvalidGroupId);
         }
-        if let Some(group) = self.hard.consumer(id) {
-            return self.heartbeat_in_consumer_group(group, request);
-        }
-        let group = classic(self.hard, &self.soft.classic, id);
-        let Some(group) = group else { return fail(ErrorCode::UnknownMemberId) };
-        group.check_member(&request.member_id, request.group_instance_id.as_deref())?;
+        // A classic group that is only in its record has no members.
+        let Some(group) = self.soft.classic.get_mut(id) else {
+            return match self.hard.consumer(id) {
+                Some(group) => self.heartbeat_in_consumer_group(group, request),
+                None => fail(ErrorCode::UnknownMemberId),
+            };
+        };
+        group.check_instance(&request.member_id, request.group_instance_id.as_deref())?;
+        let member = group.members.get_mut(request.member_id.as_str());
+        let Some(member) = member else { return fail(ErrorCode::UnknownMemberId) };
         if request.generation_id != group.generation {
             return fail(ErrorCode::IllegalGeneration);
         }
-        group.expect_heartbeat(&request.member_id, &mut self.soft.timers, self.now_ms);
+        member.expect_heartbeat(&group.id, &mut self.soft.timers, self.now_ms);
         match group.state {
             State::Empty => fail(ErrorCode::UnknownMemberId),
             State::PreparingRebalance => fail(ErrorCode::RebalanceInProgress),
@@ -46,8 +40,10 @@ impl Turn<'_> {
     }
 
     /// The member has its session timeout from now on.
-    pub(in crate::group) fn expect_heartbeat(&mut self, group: &ClassicGroup, member: &str) {
-        group.expect_heartbeat(member, &mut self.soft.timers, self.now_ms);
+    pub(in crate::group) fn expect_heartbeat(&mut self, group: &mut ClassicGroup, member: &str) {
+        if let Some(member) = group.members.get_mut(member) {
+            member.expect_heartbeat(&group.id, &mut self.soft.timers, self.now_ms);
+        }
     }
 
     pub(in crate::group) fn heartbeat_expired(&mut self, id: &Name, member: &Name) {
@@ -55,11 +51,14 @@ impl Turn<'_> {
         if group.pending_members.contains(member) {
             group.remove(member);
             self.complete_join_if_waiting(&mut group);
-        } else if group.members.get(member).is_some_and(|member| !member.is_waiting()) {
-            self.remove_member(&mut group, member);
-            match group.state {
-                State::Stable | State::CompletingRebalance => self.rebalance_or_complete_join(&mut group),
-                _ => self.complete_join_if_waiting(&mut group),
+        } else if let Some(known) = group.members.get_mut(member) {
+            known.session_ends_ms = None;
+            if !known.is_waiting() {
+                self.remove_member(&mut group, member);
+                match group.state {
+                    State::Stable | State::CompletingRebalance => self.rebalance_or_complete_join(&mut group),
+                    _ => self.complete_join_if_waiting(&mut group),
+                }
             }
         }
         self.put_classic(group);
@@ -127,7 +126,7 @@ impl Turn<'_> {
     pub(in crate::group) fn load_classic(&mut self, id: &Name) {
         let Some(mut group) = self.take_classic(id) else { return };
         for member in group.members.keys().cloned().collect::<Vec<_>>() {
-            self.expect_heartbeat(&group, &member);
+            self.expect_heartbeat(&mut group, &member);
         }
         if group.members.len() > self.settings.max_size {
             self.prepare_rebalance(&mut group);

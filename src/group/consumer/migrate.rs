@@ -111,7 +111,7 @@ impl Turn<'_> {
         group.members.keys().for_each(|member| self.cancel_member_timers(id, member));
         self.soft.consumer.remove(id);
         for member in classic.members.keys().cloned().collect::<Vec<_>>() {
-            self.expect_heartbeat(&classic, &member);
+            self.expect_heartbeat(&mut classic, &member);
         }
         if rebalances {
             self.prepare_rebalance(&mut classic);
@@ -140,6 +140,7 @@ impl Turn<'_> {
                 awaiting_join: None,
                 awaiting_sync: None,
                 is_new: false,
+                session_ends_ms: None,
             });
         }
         classic.adopt_protocol().then_some(classic)

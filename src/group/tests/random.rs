@@ -349,5 +349,7 @@ proptest! {
         // Nobody does anything any more: timeouts end what is open.
         (0..100).for_each(|_| classics.pass(10_000));
         prop_assert!(classics.waiting.is_empty(), "{:?}", classics.waiting);
+        let (is_left, _) = classics.harness.turn(|turn| turn.view(GROUP).is_none_or(|group| group.is_empty()));
+        prop_assert!(is_left, "sessions end");
     }
 }
