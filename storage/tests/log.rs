@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_storage::batch::{self, BatchBuilder, BatchHeader, Compression};
 use ottla_storage::io::{Io, install_ring};
-use ottla_storage::log::{Log, LogConfig, LogManager, LogManagerOptions};
+use ottla_storage::log::{Log, LogConfig, LogManager, LogManagerOptions, LogSlice};
 use ottla_storage::validate::ValidBatch;
 use proptest::prelude::*;
 
@@ -367,6 +367,12 @@ fn large_batches_are_not_copied_and_given_back_once_they_are_written() {
         tokio::task::yield_now().await;
         assert!(batch.bytes.is_unique());
         assert_eq!(consume(&log, 0).await, [(0, 1, 60_000)]);
+        // Whoever has read up to the end will want the next batches at once, from memory.
+        assert!(log.read(1, i64::MAX, 1 << 20, true).await.unwrap().unwrap().slices.is_empty());
+        append_written(&log, &batch_of(1, 60_000, NOW_MS, 2)).await;
+        let read = log.read(1, i64::MAX, 1 << 20, true).await.unwrap().unwrap();
+        assert!(read.slices.iter().all(|slice| matches!(slice, LogSlice::Memory(_))));
+        assert_eq!(consume(&log, 0).await, [(0, 1, 60_000), (1, 2, 60_000)]);
     });
 }
 

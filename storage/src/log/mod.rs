@@ -232,6 +232,8 @@ pub(crate) struct State {
     pub epochs: Epochs,
     epochs_changed: bool,
     tail: Tail,
+    /// So many more large batches are copied into the tail: somebody follows the log there.
+    followed: u32,
     marks: VecDeque<Mark>,
     /// The end of the last batch that is written.
     written_end: Position,
@@ -327,6 +329,7 @@ impl Log {
             epochs: found.epochs,
             epochs_changed: found.epochs_changed,
             tail: Tail::new(shared.pool.clone()),
+            followed: 0,
             marks: VecDeque::new(),
             written_end: end,
             write_from: end,
@@ -423,7 +426,9 @@ impl Log {
             self.roll(state, now_ms);
         }
         let prefix = header.assigned_prefix(base_offset, leader_epoch);
-        let is_lent = bytes.len() >= LARGE_BATCH_BYTES && !config.writes_are_durable();
+        let is_large = bytes.len() >= LARGE_BATCH_BYTES;
+        let is_lent = is_large && state.followed == 0 && !config.writes_are_durable();
+        state.followed = state.followed.saturating_sub(u32::from(is_large));
         if !is_lent {
             self.open_tail(state)?;
         }

@@ -21,6 +21,9 @@ const LOOKUP_LIMIT_BYTES: usize = 256 << 20;
 /// fill it with reserved space, and direct writes into what is cached are handed to kernel workers.
 const READ_AHEAD_BYTES: u64 = 16 << 20;
 
+/// Who reads at the log's end is expected to go on while so many large batches are appended.
+const FOLLOWED_BATCHES: u32 = 4096;
+
 /// What a read returns: whole batches, contiguous.
 #[derive(Clone, Debug)]
 pub enum LogSlice {
@@ -99,12 +102,16 @@ impl Log {
         let mut span = Span { offset, max_offset, max_bytes, min_one };
         loop {
             let start = {
-                let state = self.state.lock();
+                let mut state = self.state.lock();
                 if offset < state.log_start_offset || offset > state.next_offset {
                     let (log_start_offset, log_end_offset) = (state.log_start_offset, state.next_offset);
                     return Ok(Err(OffsetOutOfRange { log_start_offset, log_end_offset }));
                 }
-                state.start_of(span)?
+                let start = state.start_of(span)?;
+                if !matches!(start, Start::File { .. }) {
+                    state.followed = FOLLOWED_BATCHES;
+                }
+                start
             };
             match start {
                 Start::Nothing => return Ok(Ok(LogRead::default())),

@@ -10,7 +10,8 @@ use crate::io::{BLOCK, ChunkPool, ChunkWriter, HUGE_PAGE_BYTES, Part};
 const SMALLEST_CHUNK_BYTES: usize = 16 << 10;
 const LARGEST_CHUNK_BYTES: usize = HUGE_PAGE_BYTES;
 
-/// A batch of this size is not copied: readers find it in the page cache, where to send it costs less than from here.
+/// A batch of this size is not copied unless somebody reads at the log's end, whom it reaches with fewer calls from here than
+/// from the page cache.
 pub(super) const LARGE_BATCH_BYTES: usize = 8 << 10;
 
 /// A chunk and where its bytes belong.
