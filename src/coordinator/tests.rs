@@ -147,8 +147,8 @@ fn many_commits_at_once_become_few_batches() {
         let mut offset = 0;
         while offset < 201 {
             let read = partition.log().read(offset, 201, 1, true).await.unwrap().unwrap();
-            let ottla_storage::log::LogSlice::Memory(bytes) = &read.slices[0] else { panic!("just written") };
-            offset = ottla_storage::batch::BatchHeader::read(bytes).unwrap().next_offset();
+            let bytes = read.into_bytes().await.unwrap();
+            offset = ottla_storage::batch::BatchHeader::read(&bytes).unwrap().next_offset();
             batches += 1;
         }
         assert!(batches <= 4, "{batches} batches");
