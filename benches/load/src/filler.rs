@@ -1,12 +1,14 @@
 //! Memory as it is on a machine that has run for a day: what no program uses holds pages of files, and new pages take
 //! the place of old ones. Fresh memory would measure the hypervisor, which takes back what is free for some seconds.
+//!
+//! Files are read as programs read them, so that the kernel's read-ahead makes their pages, many at a time. Asked for with
+//! `fadvise` they would come one by one, and whatever takes their place afterwards would find memory in small pieces.
 
 use std::fs::{self, File};
-use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::Result;
-use rustix::fs::{Advice, fadvise};
 use rustix::system::sysinfo;
 
 const STEP_BYTES: u64 = 2 << 20;
@@ -18,6 +20,7 @@ pub struct Filler {
     file: File,
     size: u64,
     at: u64,
+    buffer: Vec<u8>,
 }
 
 impl Filler {
@@ -26,22 +29,36 @@ impl Filler {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
         fs::remove_file(&path)?;
         let memory = sysinfo();
-        let size = (2 * memory.totalram * u64::from(memory.mem_unit)).next_multiple_of(STEP_BYTES);
+        let size = (2 * memory.totalram * u64::from(memory.mem_unit)).next_multiple_of(2 * STEP_BYTES);
         file.set_len(size)?;
-        Ok(Filler { file, size, at: 0 })
+        Ok(Filler { file, size, at: 0, buffer: vec![0; STEP_BYTES as usize] })
+    }
+
+    /// Reads as much as there is memory: pages of other files that were not used for long go, which a hypervisor may have
+    /// taken away from below, too.
+    pub fn turn_over(&mut self) -> Result<()> {
+        while self.at < self.size / 2 {
+            self.step()?;
+        }
+        Ok(())
     }
 
     /// Until no memory is unused.
     pub fn fill(&mut self) -> Result<()> {
         let (mut least_free_bytes, mut steps) = (u64::MAX, 0);
         while steps < STEPS_WITHOUT_GAIN {
-            fadvise(&self.file, self.at, NonZeroU64::new(STEP_BYTES), Advice::WillNeed)?;
-            self.at = (self.at + STEP_BYTES) % self.size;
+            self.step()?;
             let memory = sysinfo();
             let free_bytes = memory.freeram * u64::from(memory.mem_unit);
             steps = if free_bytes < least_free_bytes { 0 } else { steps + 1 };
             least_free_bytes = least_free_bytes.min(free_bytes);
         }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<()> {
+        self.file.read_exact_at(&mut self.buffer, self.at)?;
+        self.at = (self.at + STEP_BYTES) % self.size;
         Ok(())
     }
 }

@@ -163,6 +163,9 @@ fn measure_loads(kinds: &[Kind], programs: &Programs, plan: Plan, results: &mut 
         brokers.push(broker);
     }
     let mut filler = Filler::new(&programs.data)?;
+    if plan.fills_memory {
+        filler.turn_over()?;
+    }
     for round in 0..plan.rounds {
         for scenario in Scenario::ALL {
             for broker in in_turn(round, &brokers) {
