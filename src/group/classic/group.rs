@@ -94,7 +94,8 @@ pub struct ClassicGroup {
     pub protocol: Option<Name>,
     pub generation: i32,
     pub leader: Option<Name>,
-    pub members: BTreeMap<Name, ClassicMemberState>,
+    /// Boxed, as the map makes room for eleven at once and most groups have few.
+    pub members: BTreeMap<Name, Box<ClassicMemberState>>,
     /// instance id -> member id
     pub static_members: BTreeMap<Name, Name>,
     /// Ids that were given out and have not come back (KIP-394).
@@ -220,11 +221,11 @@ impl ClassicGroup {
         }
         self.awaiting_joins += usize::from(member.awaiting_join.is_some());
         self.pending_members.remove(&member.id);
-        self.members.insert(member.id.clone(), member);
+        self.members.insert(member.id.clone(), Box::new(member));
     }
 
     /// Also forgets an id that was only given out.
-    pub fn remove(&mut self, id: &str) -> Option<ClassicMemberState> {
+    pub fn remove(&mut self, id: &str) -> Option<Box<ClassicMemberState>> {
         let removed = self.members.remove(id);
         if let Some(member) = &removed {
             self.drop_support(&member.protocols.clone());
@@ -358,7 +359,7 @@ impl ClassicGroup {
     pub fn elect_joined_leader(&mut self) -> bool {
         let Some(leader) = &self.leader else { return false };
         let joined = |member: &ClassicMemberState| member.awaiting_join.is_some();
-        if self.members.get(leader).is_some_and(joined) {
+        if self.members.get(leader).is_some_and(|leader| joined(leader)) {
             return true;
         }
         match self.members.values().find(|member| joined(member)) {
@@ -387,13 +388,13 @@ impl ClassicGroup {
     /// What the leader assigns by.
     pub fn member_list(&self) -> Vec<JoinGroupResponseMember> {
         let protocol = self.protocol.as_deref().unwrap_or_default();
-        let member = |member: &ClassicMemberState| {
+        let members = self.members.values().map(|member| {
             JoinGroupResponseMember::default()
                 .with_member_id(text(&member.id))
                 .with_group_instance_id(member.instance_id.as_deref().map(text))
                 .with_metadata(member.metadata(protocol).cloned().unwrap_or_default())
-        };
-        self.members.values().map(member).collect()
+        });
+        members.collect()
     }
 
     /// What a member is told of this generation.

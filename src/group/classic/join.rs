@@ -295,8 +295,8 @@ impl Turn<'_> {
     pub(super) fn complete_join(&mut self, group: &mut ClassicGroup) {
         self.soft.timers.cancel(&Timer::Join { group: group.id.clone() });
         group.initial_delay = None;
-        let left_out = |member: &&ClassicMemberState| member.awaiting_join.is_none() && member.instance_id.is_none();
-        let gone: Vec<Name> = group.members.values().filter(left_out).map(|member| member.id.clone()).collect();
+        let left_out = group.members.values().filter(|left| left.awaiting_join.is_none() && left.instance_id.is_none());
+        let gone: Vec<Name> = left_out.map(|member| member.id.clone()).collect();
         gone.iter().for_each(|id| self.remove_member(group, id));
         if !group.elect_joined_leader() && !group.members.is_empty() {
             // Only static members are left, none of whom has come back: they have their session timeout.

@@ -76,7 +76,7 @@ impl Turn<'_> {
             }
             Ok((convert_member(member, subscription, &target, classic.generation), target))
         };
-        classic.members.values().map(convert).collect()
+        classic.members.values().map(|member| convert(member)).collect()
     }
 
     fn cancel_classic_timers(&mut self, classic: &mut ClassicGroup) {
