@@ -30,7 +30,7 @@ use crate::connection::Connection;
 use crate::load::{ProduceLoad, Target, percentile};
 
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
