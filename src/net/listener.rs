@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::net::sockopt::set_tcp_congestion;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,6 +17,8 @@ use crate::config::Listener;
 
 /// How long to wait for descriptors or memory to come back before accepting again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A congestion control that every kernel has, and that sends as soon as it may.
+const UNPACED: &str = "reno";
 
 /// A bound socket that does not listen yet, so that clients are refused until the broker serves.
 #[derive(Debug)]
@@ -123,7 +126,7 @@ pub async fn accept_loop(
         }
         let Some(permit) = limits.admit(address.ip()) else { continue };
         // Off this runtime: the worker registers it with its own.
-        match configure(&stream, send_buffer_bytes).and_then(|()| stream.into_std()) {
+        match configure(&stream, address, send_buffer_bytes).and_then(|()| stream.into_std()) {
             Ok(stream) => {
                 let worker = workers.iter().min_by_key(|worker| worker.load()).expect("at least one worker");
                 worker.give(Accepted { stream, peer: Peer { listener: name.clone(), address }, permit });
@@ -138,12 +141,33 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-fn configure(stream: &TcpStream, send_buffer_bytes: i32) -> io::Result<()> {
+fn configure(stream: &TcpStream, peer: SocketAddr, send_buffer_bytes: i32) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
+    // Nothing is congested within a machine. What is the system's default may pace what it sends (BBR), with a timer for
+    // every 64 KiB. A kernel that refuses keeps its own.
+    if peer.ip().to_canonical().is_loopback() || peer.ip() == stream.local_addr()?.ip() {
+        let _ = set_tcp_congestion(stream, UNPACED);
+    }
     if send_buffer_bytes > 0 {
         socket.set_send_buffer_size(send_buffer_bytes as usize)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::tcp_congestion;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_client_of_this_machine_is_sent_is_not_paced() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        configure(&stream, peer, -1).unwrap();
+        assert_eq!(tcp_congestion(&stream).unwrap(), UNPACED);
+    }
 }
