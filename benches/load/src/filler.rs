@@ -24,23 +24,21 @@ pub struct Filler {
 }
 
 impl Filler {
+    /// Also reads as much as there is memory: pages of other files that were not used for long go, which a hypervisor may
+    /// have taken away from below, too.
     pub fn new(dir: &Path) -> Result<Filler> {
         let path = dir.join("filler");
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
         fs::remove_file(&path)?;
         let memory = sysinfo();
-        let size = (2 * memory.totalram * u64::from(memory.mem_unit)).next_multiple_of(2 * STEP_BYTES);
+        let memory_bytes = memory.totalram * u64::from(memory.mem_unit);
+        let size = (2 * memory_bytes).next_multiple_of(STEP_BYTES);
         file.set_len(size)?;
-        Ok(Filler { file, size, at: 0, buffer: vec![0; STEP_BYTES as usize] })
-    }
-
-    /// Reads as much as there is memory: pages of other files that were not used for long go, which a hypervisor may have
-    /// taken away from below, too.
-    pub fn turn_over(&mut self) -> Result<()> {
-        while self.at < self.size / 2 {
-            self.step()?;
+        let mut filler = Filler { file, size, at: 0, buffer: vec![0; STEP_BYTES as usize] };
+        while filler.at < memory_bytes {
+            filler.step()?;
         }
-        Ok(())
+        Ok(filler)
     }
 
     /// Until no memory is unused.

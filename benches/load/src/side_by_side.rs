@@ -162,14 +162,11 @@ fn measure_loads(kinds: &[Kind], programs: &Programs, plan: Plan, results: &mut 
         broker.pause()?;
         brokers.push(broker);
     }
-    let mut filler = Filler::new(&programs.data)?;
-    if plan.fills_memory {
-        filler.turn_over()?;
-    }
+    let mut filler = plan.fills_memory.then(|| Filler::new(&programs.data)).transpose()?;
     for round in 0..plan.rounds {
         for scenario in Scenario::ALL {
             for broker in in_turn(round, &brokers) {
-                if plan.fills_memory {
+                if let Some(filler) = &mut filler {
                     filler.fill()?;
                 }
                 broker.awake(|| measure(broker, scenario, round, plan, results))?;
