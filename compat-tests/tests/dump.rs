@@ -39,6 +39,27 @@ fn dumping_notices_damage() {
     notices(&data, "00000000000000000000.timeindex", |bytes| bytes[7] ^= 1);
 }
 
+/// What begins and ends a character of UTF-8, and what may stand where it does not belong.
+const BORDERS: [u8; 22] = [
+    b'a', 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4,
+    0xf5, 0xf8, 0xff,
+];
+
+/// Keys and values of which few are text: each pair of those bytes, with some third and fourth.
+fn what_is_no_text(bootstrap: &str) {
+    let producer = librdkafka::producer(bootstrap, &[]);
+    for (i, first) in BORDERS.into_iter().enumerate() {
+        for (j, second) in BORDERS.into_iter().enumerate() {
+            let key = vec![first, second];
+            let value =
+                vec![first, second, BORDERS[(i + j) % BORDERS.len()], BORDERS[(i + 5 * j) % BORDERS.len()], b'|'];
+            let record = BaseRecord::with_opaque_to("none", Box::new(0)).partition(0).key(&key).payload(&value);
+            librdkafka::send(&producer, record);
+        }
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+}
+
 /// One aborted transaction and one that is committed.
 fn transactions(bootstrap: &str) {
     let patience = Duration::from_secs(30);
@@ -62,6 +83,7 @@ fn ottla_says_of_a_file_what_apache_kafka_says() {
         let settings = [("batch.size", "4000"), ("compression.type", codec), ("enable.idempotence", "true")];
         librdkafka::produce(&broker.bootstrap(), codec, &settings, 1, records::base_ms(), 6_000);
     }
+    what_is_no_text(&broker.bootstrap());
     transactions(&broker.bootstrap());
     broker.stop();
     let in_partition = |name: &str| dumpable(&broker.data_dir().join(name));

@@ -157,7 +157,7 @@ fn record_line(
     let size = |field: Option<&[u8]>| field.map_or(-1, |bytes| bytes.len() as i64);
     let delta = (record.offset - header.base_offset) as i32;
     let sequence = if header.base_sequence < 0 { -1 } else { header.base_sequence.wrapping_add(delta) & i32::MAX };
-    let keys: Vec<_> = record.header_keys()?.into_iter().map(String::from_utf8_lossy).collect();
+    let keys: Vec<_> = record.header_keys()?.into_iter().map(text).collect();
     let mut line = format!(
         "| offset: {} {:?}: {} keySize: {} valueSize: {} sequence: {sequence} headerKeys: [{}]",
         record.offset,
@@ -173,15 +173,33 @@ fn record_line(
             write!(line, " endTxnMarker: {kind} coordinatorEpoch: {coordinator_epoch}")
         }
         None if header.is_control() => control(&mut line, record.key, record.value),
-        None if with_data => {
-            [(" key: ", record.key), (" payload: ", record.value)].into_iter().try_for_each(|(name, data)| {
-                data.map_or(Ok(()), |data| write!(line, "{name}{}", String::from_utf8_lossy(data)))
-            })
-        }
+        None if with_data => [(" key: ", record.key), (" payload: ", record.value)]
+            .into_iter()
+            .try_for_each(|(name, data)| data.map_or(Ok(()), |data| write!(line, "{name}{}", text(data)))),
         None => Ok(()),
     };
     written.expect("a string takes everything");
     Ok(line)
+}
+
+/// Bytes that may be no text, with as many replacement characters as Java has for them: it reads an encoded surrogate as one
+/// character that cannot be, Rust as two or three bytes that don't belong there.
+fn text(bytes: &[u8]) -> String {
+    let (mut text, mut rest) = (String::with_capacity(bytes.len()), bytes);
+    while let Some(chunk) = rest.utf8_chunks().next() {
+        text.push_str(chunk.valid());
+        rest = &rest[chunk.valid().len()..];
+        let invalid = match rest {
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => 3,
+            [0xed, 0xa0..=0xbf, ..] => 2,
+            _ => chunk.invalid().len(),
+        };
+        if invalid > 0 {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+        rest = &rest[invalid..];
+    }
+    text
 }
 
 /// Control records of the metadata log, in the words that Kafka has for them.
@@ -253,7 +271,7 @@ impl Fields<'_> {
         let [len_and_one @ 1..0x80] = self.take()? else { return None };
         let (bytes, rest) = self.0.split_at_checked(usize::from(len_and_one) - 1)?;
         self.0 = rest;
-        Some(String::from_utf8_lossy(bytes).into_owned())
+        Some(text(bytes))
     }
 
     /// Of a LeaderChangeMessage.
