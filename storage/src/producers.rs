@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crc_fast::crc32_iscsi as crc32c;
+
 use crate::batch::{BatchHeader, NO_SEQUENCE, NO_TIMESTAMP, TransactionMarker};
 use crate::txn_index::AbortedTransaction;
 
@@ -340,7 +342,7 @@ impl Producers {
         for (id, producer) in &self.by_id {
             snapshot::put(&mut bytes, *id, producer);
         }
-        let crc = crc32c::crc32c(&bytes[snapshot::ENTRIES..]);
+        let crc = crc32c(&bytes[snapshot::ENTRIES..]);
         bytes[snapshot::CRC..snapshot::ENTRIES].copy_from_slice(&crc.to_be_bytes());
         bytes
     }
@@ -358,7 +360,7 @@ impl Producers {
 
 /// The bytes of a `.snapshot` file.
 mod snapshot {
-    use super::{Batch, NO_OFFSET, Producer};
+    use super::{Batch, NO_OFFSET, Producer, crc32c};
 
     pub const VERSION: i16 = 1;
     pub const CRC: usize = 2;
@@ -385,7 +387,7 @@ mod snapshot {
             return Err(format!("unknown snapshot version {version}"));
         }
         let stored = u32::from_be_bytes(fields.next()?);
-        let computed = crc32c::crc32c(fields.0);
+        let computed = crc32c(fields.0);
         if stored != computed {
             return Err(format!("snapshot crc: stored {stored:#010x}, computed {computed:#010x}"));
         }

@@ -17,6 +17,9 @@ pub(crate) use records::put_varlong;
 pub use records::{Record, Records, records, records_bytes};
 pub(crate) use stream::StreamRecords;
 
+/// CRC-32C, which this crate's catalogue has by the name of iSCSI.
+use crc_fast::crc32_iscsi as crc32c;
+
 /// Bytes before the records: baseOffset 8, batchLength 4, partitionLeaderEpoch 4, magic 1, crc 4, attributes 2,
 /// lastOffsetDelta 4, baseTimestamp 8, maxTimestamp 8, producerId 8, producerEpoch 2, baseSequence 4, count 4.
 pub const HEADER_BYTES: usize = 61;
@@ -165,7 +168,7 @@ impl BatchHeader {
     pub(crate) fn seal(&mut self, batch: &mut [u8]) {
         self.batch_length = (batch.len() - LOG_OVERHEAD_BYTES) as i32;
         batch[..HEADER_BYTES].copy_from_slice(&self.encode());
-        self.crc = crc32c::crc32c(&batch[field::ATTRIBUTES..]);
+        self.crc = crc32c(&batch[field::ATTRIBUTES..]);
         batch[field::CRC..field::ATTRIBUTES].copy_from_slice(&self.crc.to_be_bytes());
     }
 
@@ -258,7 +261,7 @@ pub fn verify_crc(batch: &[u8]) -> Result<(), BatchError> {
     let Some(covered) = batch.get(field::ATTRIBUTES..need) else {
         return Err(BatchError::Truncated { have: batch.len(), need });
     };
-    let computed = crc32c::crc32c(covered);
+    let computed = crc32c(covered);
     if computed == header.crc { Ok(()) } else { Err(BatchError::Crc { stored: header.crc, computed }) }
 }
 
