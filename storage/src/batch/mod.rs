@@ -4,6 +4,7 @@
 mod builder;
 mod heads;
 mod marker;
+mod plain;
 mod records;
 mod stream;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub use builder::BatchBuilder;
 pub(crate) use heads::{RecordHead, record_heads};
 pub(crate) use marker::MAX_MARKER_BATCH_BYTES;
 pub use marker::TransactionMarker;
+pub(crate) use plain::{PlainRecords, plain_records};
 pub(crate) use records::put_varlong;
 pub use records::{Record, Records, records, records_bytes};
 pub(crate) use stream::StreamRecords;

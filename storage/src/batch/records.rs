@@ -189,7 +189,7 @@ pub(super) fn read_varint(mut byte: impl FnMut() -> Result<u8, BatchError>) -> R
             }
         }
     }
-    Ok((value >> 1) as i32 ^ -((value & 1) as i32))
+    Ok(unzigzag(value))
 }
 
 /// A zigzag int64 of at most ten bytes.
@@ -212,6 +212,11 @@ pub(super) fn read_varlong(mut byte: impl FnMut() -> Result<u8, BatchError>) -> 
         }
     }
     Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+}
+
+#[inline]
+pub(super) fn unzigzag(value: u32) -> i32 {
+    (value >> 1) as i32 ^ -((value & 1) as i32)
 }
 
 fn zigzag(value: i64) -> u64 {

@@ -220,6 +220,15 @@ fn walk(
     if codec != Compression::None {
         return walk_stream(&mut StreamRecords::new(header, compression::reader(codec, section)), checks);
     }
+    let plain = batch::plain_records(section, header.record_count as u32);
+    if plain.is_some_and(|records| checks.all_records(header, &records)) {
+        Ok(())
+    } else {
+        walk_each(header, section, checks)
+    }
+}
+
+fn walk_each(header: &BatchHeader, section: &[u8], checks: &mut RecordChecks<'_>) -> Result<(), Invalid> {
     for record in batch::records(header, section) {
         let record = record?;
         checks.record(record.offset, record.timestamp, record.key.is_some())?;

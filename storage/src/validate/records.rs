@@ -1,7 +1,7 @@
 //! What is checked of each record: its offset, a key where one is needed, its timestamp.
 
 use super::{AppendRules, Invalid, InvalidKind};
-use crate::batch::{BatchHeader, NO_TIMESTAMP, TimestampType};
+use crate::batch::{BatchHeader, NO_TIMESTAMP, PlainRecords, TimestampType};
 
 /// As many record errors are listed; more are counted.
 const MAX_RECORD_ERRORS: usize = 10_000;
@@ -56,6 +56,27 @@ impl<'r> RecordChecks<'r> {
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.next_offset += 1;
         Ok(())
+    }
+
+    /// All records at once. False: nothing is said of them yet, they are to be checked one by one.
+    pub fn all_records(&mut self, header: &BatchHeader, records: &PlainRecords) -> bool {
+        let timestamp = |delta: &i32| header.base_timestamp.checked_add(i64::from(*delta));
+        let deltas = &records.timestamp_deltas;
+        let Some((earliest, latest)) = timestamp(deltas.start()).zip(timestamp(deltas.end())) else { return false };
+        let in_time = |timestamp| {
+            let age_ms = self.now_ms.checked_sub(timestamp);
+            age_ms.is_some_and(|ms| {
+                ms <= self.rules.timestamp_before_max_ms && ms.wrapping_neg() <= self.rules.timestamp_after_max_ms
+            })
+        };
+        let good = !self.claims_append_time
+            && (!self.rules.compacted || records.all_have_keys)
+            && (!self.check_time || [earliest, latest].into_iter().all(in_time));
+        if good {
+            self.max_timestamp = self.max_timestamp.max(latest);
+            self.next_offset = i64::from(header.record_count);
+        }
+        good
     }
 
     /// After the last record: the largest timestamp.

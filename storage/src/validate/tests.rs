@@ -253,6 +253,68 @@ fn the_topics_own_codec_is_left_alone_whatever_the_level() {
     assert_eq!(validate(batch.clone(), &gzip, 12, NOW).unwrap().bytes.as_ptr_range(), batch.as_ptr_range());
 }
 
+/// Records as most are: no headers, times close to each other. Of bytes that could as well be lengths.
+fn plain_record() -> impl Strategy<Value = OwnedRecord> {
+    let some = |len| prop::collection::vec(0..4_u8, len);
+    let bytes = move || prop::option::weighted(0.9, prop_oneof![9 => some(0..20), 1 => some(0..200)]);
+    let jitter = prop_oneof![4 => 0..3_i64, 1 => -4_000..4_000_i64];
+    (jitter, bytes(), bytes()).prop_map(|(jitter, key, value)| OwnedRecord {
+        timestamp: NOW + jitter,
+        key,
+        value,
+        headers: vec![],
+    })
+}
+
+#[test]
+fn plain_records_are_recognized() {
+    let records: Vec<_> =
+        (0..200).map(|i| OwnedRecord::new(NOW + i % 7, (i < 100).then_some("key"), &"v".repeat(8_000))).collect();
+    for (count, all_have_keys) in [(1, true), (100, true), (101, false), (200, false)] {
+        let batch = build(Compression::None, &records[..count]);
+        let plain = batch::plain_records(&batch[HEADER_BYTES..], count as u32).expect("plain");
+        assert_eq!((plain.timestamp_deltas, plain.all_have_keys), (0..=(count as i32 - 1).min(6), all_have_keys));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn records_walked_together_are_judged_as_each_by_itself(
+        records in (1..100_usize).prop_flat_map(|most| prop::collection::vec(plain_record(), 1..=most)),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![0..60_u8, any::<u8>()]), 0..3),
+        base_timestamp in prop_oneof![8 => Just(NOW), 1 => Just(NOW - 9_000), 1 => Just(i64::MAX - 1), 1 => Just(i64::MIN + 1)],
+        [append_time, topic_append_time, compacted] in prop::array::uniform3(prop::bool::weighted(0.3)),
+        [before_max, after_max] in prop::array::uniform2(prop_oneof![0..4_000_i64, Just(i64::MAX)]),
+        one_off in prop_oneof![8 => Just(0), 1 => Just(-1), 1 => Just(1)],
+    ) {
+        let mut section = build(Compression::None, &records)[HEADER_BYTES..].to_vec();
+        for (at, byte) in flips {
+            let at = at.index(section.len());
+            section[at] = byte;
+        }
+        let mut header = BatchHeader::read(&build(Compression::None, &records)).unwrap();
+        header.record_count = (header.record_count + one_off).max(1);
+        header.base_timestamp = base_timestamp;
+        let kind = |append_time| if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime };
+        header.set_attributes(Compression::None, kind(append_time));
+        let rules = AppendRules {
+            timestamp_type: kind(topic_append_time),
+            timestamp_before_max_ms: before_max,
+            timestamp_after_max_ms: after_max,
+            compacted,
+            ..rules()
+        };
+        let judged = |walk: fn(&BatchHeader, &[u8], &mut RecordChecks<'_>) -> Result<(), Invalid>| {
+            let mut checks = RecordChecks::new(&header, &rules, NOW);
+            walk(&header, &section, &mut checks).and_then(|()| checks.finish())
+        };
+        let together = judged(|header, section, checks| walk(header, Compression::None, section, checks));
+        prop_assert_eq!(together, judged(walk_each));
+    }
+}
+
 proptest! {
     #[test]
     fn recompression_keeps_every_record(
