@@ -35,24 +35,20 @@ pub async fn handle(ctx: RequestContext, mut body: Bytes) -> Reply {
 /// The leader of the partition that the key belongs to.
 async fn find(ctx: &RequestContext, key_type: i8, key: &str) -> Result<Node, ErrorCode> {
     let broker = &ctx.broker;
-    let node = match key_type {
-        GROUP => {
-            let image = broker.groups.ensure_topic().await.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
-            let topic = image.topic(CONSUMER_OFFSETS).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-            let partition = topic.partition(broker.groups.partition_of(key));
-            image.leader_of(partition.ok_or(ErrorCode::CoordinatorNotAvailable)?)
-        }
+    let unavailable = ErrorCode::CoordinatorNotAvailable;
+    let (image, topic, index) = match key_type {
+        GROUP => (broker.groups.ensure_topic().await, CONSUMER_OFFSETS, broker.groups.partition_of(key)),
         TRANSACTION => {
-            let image = broker.transactions.ensure_topic().await.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
-            let topic = image.topic(TRANSACTION_STATE).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-            let partition = topic.partition(broker.transactions.partition_of(key));
-            image.leader_of(partition.ok_or(ErrorCode::CoordinatorNotAvailable)?)
+            (broker.transactions.ensure_topic().await, TRANSACTION_STATE, broker.transactions.partition_of(key))
         }
         _ => return Err(ErrorCode::InvalidRequest),
     };
+    let image = image.map_err(|_| unavailable)?;
+    let partition = image.topic(topic).and_then(|topic| topic.partition(index)).ok_or(unavailable)?;
+    let node = image.leader_of(partition);
     let image = broker.metadata.image();
-    let leader = image.broker(node).filter(|leader| !leader.fenced).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    let (host, port) = leader.endpoint(&ctx.listener_name).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let leader = image.broker(node).filter(|leader| !leader.fenced).ok_or(unavailable)?;
+    let (host, port) = leader.endpoint(&ctx.listener_name).ok_or(unavailable)?;
     Ok((BrokerId(node), StrBytes::from_string(host.to_owned()), port.into()))
 }
 
