@@ -38,14 +38,14 @@ impl Ahead {
 
     /// Zeros to write behind `from..end`, where there are zeros anyway up to `reserved`. The kernel makes as large a piece
     /// of the page cache as a write allows, from where it is aligned. Batches end anywhere, and would get many small pieces;
-    /// each costs more than a few zeros do, unless the write is large.
+    /// each costs more than a few zeros do.
     pub fn fill(&mut self, from: u64, end: u64, reserved: u64) -> &'static [u8] {
         if end <= self.filled {
             return &[];
         }
         let bytes = end - from;
         let unit = (FILL_FACTOR * bytes).next_power_of_two().clamp(BLOCK as u64, LARGEST_FILL_BYTES);
-        let to = if bytes > 2 * LARGEST_FILL_BYTES { end } else { end.next_multiple_of(unit).min(reserved) };
+        let to = end.next_multiple_of(unit).min(reserved);
         self.filled = to.max(end);
         &ZEROS[..(self.filled - end) as usize]
     }
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(fill(1000, 2000), 0);
         assert_eq!(fill(2000, 6000), 10 * KIB + 144, "four times 4000 bytes");
         assert_eq!(fill(6000, 30 * KIB), 2 * KIB);
-        assert_eq!(fill(30 * KIB, 95 * KIB), 0, "a large write needs no help");
+        assert_eq!(fill(30 * KIB, 95 * KIB), KIB, "the next write begins where a large piece can");
         assert_eq!(fill(95 * KIB, 97 * KIB), 7 * KIB);
         assert_eq!(fill(190 * KIB, 195 * KIB), 5 * KIB, "the end of what is reserved");
     }
