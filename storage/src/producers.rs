@@ -4,9 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crc_fast::crc32_iscsi as crc32c;
-
-use crate::batch::{BatchHeader, NO_SEQUENCE, NO_TIMESTAMP, TransactionMarker};
+use crate::batch::{BatchHeader, NO_SEQUENCE, NO_TIMESTAMP, TransactionMarker, crc32c};
 use crate::txn_index::AbortedTransaction;
 
 /// Batches kept of each producer.

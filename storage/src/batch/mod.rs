@@ -19,8 +19,8 @@ pub(crate) use records::put_varlong;
 pub use records::{Record, Records, records, records_bytes};
 pub(crate) use stream::StreamRecords;
 
-/// CRC-32C, which this crate's catalogue has by the name of iSCSI.
-use crc_fast::crc32_iscsi as crc32c;
+/// CRC-32C, which the crate's catalogue has by the name of iSCSI.
+pub(crate) use crc_fast::crc32_iscsi as crc32c;
 
 /// Bytes before the records: baseOffset 8, batchLength 4, partitionLeaderEpoch 4, magic 1, crc 4, attributes 2,
 /// lastOffsetDelta 4, baseTimestamp 8, maxTimestamp 8, producerId 8, producerEpoch 2, baseSequence 4, count 4.

@@ -13,8 +13,7 @@ pub(crate) struct PlainRecords {
 }
 
 /// Walks `count` records that fill `records`, with the offset deltas from 0. None: they may be valid or not, but are not all
-/// plain. A third faster than one by one: nothing but the
-/// records' lengths leads from one to the next.
+/// plain. A third faster than one by one: nothing but the records' lengths leads from one to the next.
 pub(crate) fn plain_records(records: &[u8], count: u32) -> Option<PlainRecords> {
     let (mut at, mut offset_delta, mut keys) = (0, 0, 0);
     let (mut earliest, mut latest, mut timestamp) = (i32::MAX, i32::MIN, None);
