@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use super::records::unzigzag;
 
 /// What validation wants to know about a batch's records together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct PlainRecords {
-    pub timestamp_deltas: RangeInclusive<i32>,
+    pub timestamp_deltas: RangeInclusive<i64>,
     pub all_have_keys: bool,
 }
 
@@ -16,7 +16,7 @@ pub(crate) struct PlainRecords {
 /// plain. A third faster than one by one: nothing but the records' lengths leads from one to the next.
 pub(crate) fn plain_records(records: &[u8], count: u32) -> Option<PlainRecords> {
     let (mut at, mut offset_delta, mut keys) = (0, 0, 0);
-    let (mut earliest, mut latest, mut timestamp) = (i32::MAX, i32::MIN, None);
+    let (mut earliest, mut latest, mut timestamp) = (i64::MAX, i64::MIN, None);
     for _ in 0..count {
         let mut fields = Fields::at(records, at)?;
         let body_bytes = fields.varint().and_then(length)?;
@@ -25,8 +25,8 @@ pub(crate) fn plain_records(records: &[u8], count: u32) -> Option<PlainRecords> 
         let timestamp_delta = fields.varint()?;
         if timestamp != Some(timestamp_delta) {
             timestamp = Some(timestamp_delta);
-            earliest = earliest.min(unzigzag(timestamp_delta));
-            latest = latest.max(unzigzag(timestamp_delta));
+            earliest = earliest.min(unzigzag(timestamp_delta.into()));
+            latest = latest.max(unzigzag(timestamp_delta.into()));
         }
         if fields.varint()? != offset_delta {
             return None;

@@ -189,7 +189,7 @@ pub(super) fn read_varint(mut byte: impl FnMut() -> Result<u8, BatchError>) -> R
             }
         }
     }
-    Ok(unzigzag(value))
+    Ok(unzigzag(value.into()) as i32)
 }
 
 /// A zigzag int64 of at most ten bytes.
@@ -211,12 +211,12 @@ pub(super) fn read_varlong(mut byte: impl FnMut() -> Result<u8, BatchError>) -> 
             }
         }
     }
-    Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    Ok(unzigzag(value))
 }
 
 #[inline]
-pub(super) fn unzigzag(value: u32) -> i32 {
-    (value >> 1) as i32 ^ -((value & 1) as i32)
+pub(super) fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 fn zigzag(value: i64) -> u64 {

@@ -45,9 +45,7 @@ impl<'r> RecordChecks<'r> {
             self.key_error();
         } else if self.check_time && timestamp != NO_TIMESTAMP {
             // Wraps as Kafka's arithmetic does.
-            let age_ms = self.now_ms.wrapping_sub(timestamp);
-            if age_ms > self.rules.timestamp_before_max_ms || age_ms.wrapping_neg() > self.rules.timestamp_after_max_ms
-            {
+            if !self.is_age_allowed(self.now_ms.wrapping_sub(timestamp)) {
                 self.range_error(timestamp);
             }
         } else if self.claims_append_time {
@@ -60,23 +58,23 @@ impl<'r> RecordChecks<'r> {
 
     /// All records at once. False: nothing is said of them yet, they are to be checked one by one.
     pub fn all_records(&mut self, header: &BatchHeader, records: &PlainRecords) -> bool {
-        let timestamp = |delta: &i32| header.base_timestamp.checked_add(i64::from(*delta));
+        let timestamp = |delta: &i64| header.base_timestamp.checked_add(*delta);
         let deltas = &records.timestamp_deltas;
         let Some((earliest, latest)) = timestamp(deltas.start()).zip(timestamp(deltas.end())) else { return false };
-        let in_time = |timestamp| {
-            let age_ms = self.now_ms.checked_sub(timestamp);
-            age_ms.is_some_and(|ms| {
-                ms <= self.rules.timestamp_before_max_ms && ms.wrapping_neg() <= self.rules.timestamp_after_max_ms
-            })
-        };
+        // Between two ages that do not wrap, no other does.
+        let in_time = |timestamp| self.now_ms.checked_sub(timestamp).is_some_and(|ms| self.is_age_allowed(ms));
         let good = !self.claims_append_time
             && (!self.rules.compacted || records.all_have_keys)
             && (!self.check_time || [earliest, latest].into_iter().all(in_time));
         if good {
             self.max_timestamp = self.max_timestamp.max(latest);
-            self.next_offset = i64::from(header.record_count);
         }
         good
+    }
+
+    #[inline]
+    fn is_age_allowed(&self, age_ms: i64) -> bool {
+        age_ms <= self.rules.timestamp_before_max_ms && age_ms.wrapping_neg() <= self.rules.timestamp_after_max_ms
     }
 
     /// After the last record: the largest timestamp.

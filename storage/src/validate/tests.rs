@@ -273,7 +273,7 @@ fn plain_records_are_recognized() {
     for (count, all_have_keys) in [(1, true), (100, true), (101, false), (200, false)] {
         let batch = build(Compression::None, &records[..count]);
         let plain = batch::plain_records(&batch[HEADER_BYTES..], count as u32).expect("plain");
-        assert_eq!((plain.timestamp_deltas, plain.all_have_keys), (0..=(count as i32 - 1).min(6), all_have_keys));
+        assert_eq!((plain.timestamp_deltas, plain.all_have_keys), (0..=(count as i64 - 1).min(6), all_have_keys));
     }
 }
 
@@ -289,12 +289,13 @@ proptest! {
         [before_max, after_max] in prop::array::uniform2(prop_oneof![0..4_000_i64, Just(i64::MAX)]),
         one_off in prop_oneof![8 => Just(0), 1 => Just(-1), 1 => Just(1)],
     ) {
-        let mut section = build(Compression::None, &records)[HEADER_BYTES..].to_vec();
+        let batch = build(Compression::None, &records);
+        let mut section = batch[HEADER_BYTES..].to_vec();
         for (at, byte) in flips {
             let at = at.index(section.len());
             section[at] = byte;
         }
-        let mut header = BatchHeader::read(&build(Compression::None, &records)).unwrap();
+        let mut header = BatchHeader::read(&batch).unwrap();
         header.record_count = (header.record_count + one_off).max(1);
         header.base_timestamp = base_timestamp;
         let kind = |append_time| if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime };
