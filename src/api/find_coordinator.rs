@@ -46,7 +46,6 @@ async fn find(ctx: &RequestContext, key_type: i8, key: &str) -> Result<Node, Err
     let image = image.map_err(|_| unavailable)?;
     let partition = image.topic(topic).and_then(|topic| topic.partition(index)).ok_or(unavailable)?;
     let node = image.leader_of(partition);
-    let image = broker.metadata.image();
     let leader = image.broker(node).filter(|leader| !leader.fenced).ok_or(unavailable)?;
     let (host, port) = leader.endpoint(&ctx.listener_name).ok_or(unavailable)?;
     Ok((BrokerId(node), StrBytes::from_string(host.to_owned()), port.into()))
