@@ -24,7 +24,7 @@ use crate::coordinator::{GroupCoordinator, TransactionCoordinator};
 use crate::fetch::SessionCache;
 use crate::housekeeping::CleanerThreads;
 use crate::metadata::Metadata;
-use crate::net::{self, Bound, ConnectionLimits, Inbox, RequestMemory, Settings, WorkerHandle};
+use crate::net::{self, Bound, ConnectionLimits, Inbox, RequestMemory, Settings, Team};
 use crate::partition::Partitions;
 
 /// What is in flight when the broker stops gets so long to finish; then its connections are closed.
@@ -165,8 +165,8 @@ fn accept(
     let several = listeners.len() > 1;
     let accept = |listener: net::Listening| {
         let protected = several && *listener.name == *config.inter_broker_listener_name;
-        let (send_buffer, limits, handles) = (config.socket_send_buffer_bytes, limits.clone(), workers.handles.clone());
-        spawn_local(net::accept_loop(listener, protected, send_buffer, limits, handles))
+        let (send_buffer, limits, team) = (config.socket_send_buffer_bytes, limits.clone(), workers.team.clone());
+        spawn_local(net::accept_loop(listener, protected, send_buffer, limits, team))
     };
     listeners.into_iter().map(accept).collect()
 }
@@ -193,7 +193,7 @@ fn say_ready(config: &Config, broker: &Broker, started: Instant) -> Result<()> {
 
 /// One worker a core; the first shares the thread of [`serve`].
 struct Workers {
-    handles: Arc<[WorkerHandle]>,
+    team: Arc<Team>,
     threads: Vec<thread::JoinHandle<()>>,
     stop: watch::Sender<bool>,
     drained: mpsc::Receiver<()>,
@@ -203,7 +203,7 @@ struct Workers {
 impl Workers {
     fn start(broker: &Arc<Broker>, io: &Io) -> Workers {
         let count = thread::available_parallelism().map_or(1, usize::from);
-        let (handles, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| net::worker()).unzip();
+        let (team, inboxes) = Team::new(count);
         let (stop, stopping) = watch::channel(false);
         let (exit, exiting) = watch::channel(false);
         // Every worker holds a sender until it has drained: the channel closes when all have.
@@ -229,7 +229,7 @@ impl Workers {
                 Ok(())
             }));
         }
-        Workers { handles: handles.into(), threads, stop, drained, exit }
+        Workers { team, threads, stop, drained, exit }
     }
 
     /// Lets what is in flight finish, and closes connections.

@@ -2,7 +2,6 @@
 //! that a request costs one receive and one send, and an idle connection next to nothing.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -49,6 +48,39 @@ pub enum End {
     /// What the client sent has no answer; the reason.
     Refused(String),
     Stopping,
+    /// Another worker is to serve it from here on: see [`Connection::into_parts`].
+    Elsewhere,
+}
+
+/// What is left of a connection between two requests.
+#[derive(Debug)]
+pub struct Parts {
+    pub stream: TcpStream,
+    pub received: Received,
+}
+
+/// What has arrived and is not a request yet.
+#[derive(Debug)]
+pub struct Received {
+    frames: FrameBuffer,
+    /// Memory for the frame that is being received.
+    grant: Option<MemoryGrant>,
+}
+
+impl Received {
+    pub fn nothing(settings: &Settings) -> Received {
+        Received { frames: FrameBuffer::new(settings.max_request_bytes), grant: None }
+    }
+}
+
+/// What a worker asks of a connection whenever it comes to its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Serve,
+    /// To end as soon as no request is in flight, since it belongs to another worker.
+    Leave,
+    /// To end, since the broker stops.
+    Stop,
 }
 
 pub struct Connection<D> {
@@ -68,6 +100,8 @@ pub struct Connection<D> {
     end: Option<End>,
     /// The client is gone: answers have nowhere to go, but what it asked for is still finished.
     gone: bool,
+    /// No request is started: it leaves when the last one has been answered.
+    leaving: bool,
     idle: IdleTimer,
     /// Something was received or sent since the idle timer looked.
     active: bool,
@@ -89,38 +123,43 @@ enum Progress {
 }
 
 impl<D: Dispatch> Connection<D> {
-    pub fn new(stream: TcpStream, peer: Peer, dispatch: D, settings: &Settings) -> Connection<D> {
+    pub fn new(parts: Parts, peer: Peer, dispatch: D, settings: &Settings) -> Connection<D> {
+        let Parts { stream, received: Received { frames, grant } } = parts;
         Connection {
             stream,
             peer,
             dispatch,
             memory: settings.memory.clone(),
-            frames: FrameBuffer::new(settings.max_request_bytes),
-            grant: None,
+            frames,
+            grant,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             held: None,
             output: Output::default(),
             end: None,
             gone: false,
+            leaving: false,
             idle: IdleTimer::new(settings.max_idle),
             active: true,
         }
     }
 
-    /// Serves until the end. `stopping` tells whether the broker stops; the task is woken when it does.
-    pub async fn run(mut self, stopping: impl Fn() -> bool) -> End {
-        poll_fn(|cx| {
-            if stopping() && self.end.is_none() {
-                self.end = Some(End::Stopping);
-                self.held = None;
-            }
-            self.poll(cx)
-        })
-        .await
+    /// Serves until the end. Whoever changes the wish wakes the task, or lets it come to its turn.
+    pub fn poll(&mut self, cx: &mut Context<'_>, wish: Wish) -> Poll<End> {
+        self.leaving = wish == Wish::Leave;
+        if wish == Wish::Stop && self.end.is_none() {
+            self.end = Some(End::Stopping);
+            self.held = None;
+        }
+        self.serve(cx)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// Of one that ended with [`End::Elsewhere`].
+    pub fn into_parts(self) -> Parts {
+        Parts { stream: self.stream, received: Received { frames: self.frames, grant: self.grant } }
+    }
+
+    fn serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.run_requests(cx);
         loop {
             let has_memory = self.start_requests(cx).is_ready();
@@ -137,6 +176,10 @@ impl<D: Dispatch> Connection<D> {
             }
         }
         if self.in_flight.is_empty() && self.output.is_empty() {
+            // Nothing is held where nothing is in flight.
+            if self.leaving && self.end.is_none() {
+                return Poll::Ready(End::Elsewhere);
+            }
             self.release();
         }
         self.idle.poll(cx, &mut self.active).map(|()| End::Idle)
@@ -185,6 +228,7 @@ impl<D: Dispatch> Connection<D> {
     /// The next request may start: it would not overlap with one that runs alone, and the bounds are kept.
     fn may_start(&self) -> bool {
         matches!(self.end, None | Some(End::Client(_)))
+            && !self.leaving
             && self.held.is_none()
             && self.in_flight.back().is_none_or(|request| request.pipelined)
             && self.in_flight.len() < MAX_IN_FLIGHT

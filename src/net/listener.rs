@@ -1,4 +1,4 @@
-//! Listening sockets: binding them, and accepting connections for the least loaded worker.
+//! Listening sockets: binding them, and accepting connections for the workers.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::limits::ConnectionLimits;
-use super::worker::{Accepted, WorkerHandle};
+use super::worker::Team;
 use crate::api::Peer;
 use crate::config::Listener;
 
@@ -101,7 +101,7 @@ pub async fn accept_loop(
     protected: bool,
     send_buffer_bytes: i32,
     limits: Arc<ConnectionLimits>,
-    workers: Arc<[WorkerHandle]>,
+    workers: Arc<Team>,
 ) {
     let Listening { name, socket } = listener;
     let mut failing = false;
@@ -127,10 +127,7 @@ pub async fn accept_loop(
         let Some(permit) = limits.admit(address.ip()) else { continue };
         // Off this runtime: the worker registers it with its own.
         match configure(&stream, address, send_buffer_bytes).and_then(|()| stream.into_std()) {
-            Ok(stream) => {
-                let worker = workers.iter().min_by_key(|worker| worker.load()).expect("at least one worker");
-                worker.give(Accepted { stream, peer: Peer { listener: name.clone(), address }, permit });
-            }
+            Ok(stream) => workers.admit(stream, Peer { listener: name.clone(), address }, permit),
             Err(error) => tracing::debug!(%address, %error, "connection closed: its socket cannot be set up"),
         }
     }

@@ -1,5 +1,6 @@
 //! Sockets: listeners, connections, frames. Bytes in, bytes out; requests are handed to the api table.
 
+mod balance;
 mod connection;
 mod idle;
 mod limits;
@@ -12,4 +13,4 @@ pub use connection::{Dispatch, Settings};
 pub use limits::ConnectionLimits;
 pub use listener::{Bound, Listening, accept_loop, bind};
 pub use memory::RequestMemory;
-pub use worker::{Inbox, WorkerHandle, is_serving_connection, worker};
+pub use worker::{Inbox, Team, is_serving_connection};

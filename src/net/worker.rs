@@ -1,4 +1,5 @@
-//! A worker: one runtime's connections, from the moment the listener hands them over until they end.
+//! Workers: each is one runtime with its connections. A connection comes from a listener and stays until it ends, or until
+//! the balance has another worker for its place.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -7,67 +8,106 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_local;
 
-use super::connection::{Connection, Dispatch, End, Settings};
+use super::balance::{Balance, Meter};
+use super::connection::{Connection, Dispatch, End, Parts, Received, Settings, Wish};
 use super::limits::ConnectionPermit;
 use crate::api::Peer;
 
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]
-pub struct Accepted {
-    pub stream: std::net::TcpStream,
-    pub peer: Peer,
-    pub permit: ConnectionPermit,
+struct Accepted {
+    stream: std::net::TcpStream,
+    guest: Guest,
+    /// From another worker: what it has received.
+    received: Option<Received>,
 }
 
-/// What listeners know of a worker.
-#[derive(Clone, Debug)]
-pub struct WorkerHandle {
+/// A client while it is connected.
+#[derive(Debug)]
+struct Guest {
+    peer: Peer,
+    place: Place,
+    _permit: ConnectionPermit,
+}
+
+/// The workers of a broker, as listeners and they themselves know them.
+#[derive(Debug)]
+pub struct Team {
+    balance: Balance,
     /// Bounded by the connection limits: each entry holds a permit and a descriptor.
-    inbox: mpsc::UnboundedSender<Accepted>,
-    load: Arc<AtomicUsize>,
+    inboxes: Vec<mpsc::UnboundedSender<Accepted>>,
+    /// Connections that would be each worker's if all served.
+    places: Vec<AtomicUsize>,
 }
 
-/// The worker's own side: what it is given.
+/// A worker's own side: what it is given.
 #[derive(Debug)]
 pub struct Inbox {
     accepted: mpsc::UnboundedReceiver<Accepted>,
-    load: Arc<AtomicUsize>,
+    index: usize,
 }
 
-pub fn worker() -> (WorkerHandle, Inbox) {
-    let (inbox, accepted) = mpsc::unbounded_channel();
-    let load = Arc::new(AtomicUsize::new(0));
-    (WorkerHandle { inbox, load: load.clone() }, Inbox { accepted, load })
-}
+impl Team {
+    pub fn new(workers: usize) -> (Arc<Team>, Vec<Inbox>) {
+        let (inboxes, accepted): (_, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let places = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+        let team = Arc::new(Team { balance: Balance::new(workers, Instant::now()), inboxes, places });
+        let inbox = |(index, accepted)| Inbox { accepted, index };
+        (team, accepted.into_iter().enumerate().map(inbox).collect())
+    }
 
-impl WorkerHandle {
-    /// Connections it has, or is about to have.
-    pub fn load(&self) -> usize {
-        self.load.load(Ordering::Relaxed)
+    /// Takes a new connection in.
+    pub fn admit(self: &Arc<Team>, stream: std::net::TcpStream, peer: Peer, permit: ConnectionPermit) {
+        let fewest = (0..self.places.len()).min_by_key(|number| self.places[*number].load(Ordering::Relaxed));
+        let place = Place::take(self, fewest.expect("at least one worker"));
+        self.send_home(Accepted { stream, guest: Guest { peer, place, _permit: permit }, received: None });
     }
 
     /// A worker that has stopped closes the connection.
-    pub fn give(&self, accepted: Accepted) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        if self.inbox.send(accepted).is_err() {
-            self.load.fetch_sub(1, Ordering::Relaxed);
-        }
+    fn send_home(&self, accepted: Accepted) {
+        let home = self.balance.home(accepted.guest.place.number);
+        let _ = self.inboxes[home].send(accepted);
+    }
+}
+
+/// Where a connection belongs, given up when dropped.
+#[derive(Debug)]
+struct Place {
+    team: Arc<Team>,
+    number: usize,
+}
+
+impl Place {
+    fn take(team: &Arc<Team>, number: usize) -> Place {
+        team.places[number].fetch_add(1, Ordering::Relaxed);
+        Place { team: team.clone(), number }
+    }
+
+    fn home(&self) -> usize {
+        self.team.balance.home(self.number)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.team.places[self.number].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Inbox {
     /// Serves connections until `stop` turns true, then until the last of them has ended. Runs inside a LocalSet.
     pub async fn serve<D: Dispatch>(mut self, dispatch: D, settings: Settings, mut stop: watch::Receiver<bool>) {
-        let open = Rc::new(Open::default());
+        let open = Rc::new(Open::new(self.index));
         loop {
             tokio::select! {
                 Some(accepted) = self.accepted.recv() => {
-                    let seat = Seat::new(&open, &self.load);
+                    let seat = Seat::new(&open);
                     spawn_local(serve_one(accepted, dispatch.clone(), settings.clone(), seat));
                 }
                 // An error means that the server is gone: the same as a stop.
@@ -83,50 +123,67 @@ impl Inbox {
 }
 
 async fn serve_one<D: Dispatch>(accepted: Accepted, dispatch: D, settings: Settings, seat: Seat) {
-    let Accepted { stream, peer, permit } = accepted;
+    let Accepted { stream, guest, received } = accepted;
+    let (address, listener) = (guest.peer.address, guest.peer.listener.clone());
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
-        Err(error) => return tracing::warn!(address = %peer.address, %error, "connection closed: cannot be registered"),
+        Err(error) => return tracing::warn!(%address, %error, "connection closed: cannot be registered"),
     };
     seat.take().await;
-    let who = peer.clone();
-    let mut connection = std::pin::pin!(Connection::new(stream, peer, dispatch, &settings).run(|| seat.is_stopping()));
+    let received = received.unwrap_or_else(|| Received::nothing(&settings));
+    let mut connection = Connection::new(Parts { stream, received }, guest.peer.clone(), dispatch, &settings);
     let end = poll_fn(|cx| {
         let _serving = Serving::begin();
-        connection.as_mut().poll(cx)
+        seat.open.meter.count(&guest.place.team.balance);
+        connection.poll(cx, seat.wish(&guest.place))
     });
     match end.await {
-        End::Refused(reason) => {
-            tracing::warn!(address = %who.address, listener = %who.listener, %reason, "connection closed");
+        End::Elsewhere => {
+            let Parts { stream, received } = connection.into_parts();
+            match stream.into_std() {
+                Ok(stream) => {
+                    let team = guest.place.team.clone();
+                    team.send_home(Accepted { stream, guest, received: Some(received) });
+                }
+                Err(error) => tracing::warn!(%address, %error, "connection closed: cannot be handed over"),
+            }
         }
-        End::Client(Some(error)) => tracing::debug!(address = %who.address, %error, "connection lost"),
-        end => tracing::debug!(address = %who.address, ?end, "connection closed"),
+        End::Refused(reason) => tracing::warn!(%address, %listener, %reason, "connection closed"),
+        End::Client(Some(error)) => tracing::debug!(%address, %error, "connection lost"),
+        end => tracing::debug!(%address, ?end, "connection closed"),
     }
-    drop(permit);
 }
 
 /// The connections of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
+    worker: usize,
+    meter: Meter,
     stopping: Cell<bool>,
     next_id: Cell<u64>,
     wakers: RefCell<HashMap<u64, Waker>>,
     closed: Notify,
 }
 
-/// One connection's place among them, given up when dropped.
+impl Open {
+    fn new(worker: usize) -> Open {
+        let (stopping, next_id, wakers, closed) = Default::default();
+        Open { worker, meter: Meter::new(worker), stopping, next_id, wakers, closed }
+    }
+}
+
+/// One connection's entry among them, given up when dropped.
 struct Seat {
     open: Rc<Open>,
     id: u64,
-    load: Arc<AtomicUsize>,
 }
 
 impl Seat {
-    fn new(open: &Rc<Open>, load: &Arc<AtomicUsize>) -> Seat {
+    fn new(open: &Rc<Open>) -> Seat {
         let id = open.next_id.get();
         open.next_id.set(id + 1);
         open.wakers.borrow_mut().insert(id, Waker::noop().clone());
-        Seat { open: open.clone(), id, load: load.clone() }
+        Seat { open: open.clone(), id }
     }
 
     /// Notes the task to wake when the worker stops.
@@ -138,14 +195,19 @@ impl Seat {
         .await;
     }
 
-    fn is_stopping(&self) -> bool {
-        self.open.stopping.get()
+    fn wish(&self, place: &Place) -> Wish {
+        if self.open.stopping.get() {
+            Wish::Stop
+        } else if place.home() != self.open.worker {
+            Wish::Leave
+        } else {
+            Wish::Serve
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.load.fetch_sub(1, Ordering::Relaxed);
         self.open.wakers.borrow_mut().remove(&self.id);
         self.open.closed.notify_one();
     }
@@ -174,4 +236,125 @@ impl Drop for Serving {
 /// True if a panic on this thread now would be one connection's own, and end only that.
 pub fn is_serving_connection() -> bool {
     SERVING.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::api::{Body, Part, Reply, Started};
+    use crate::net::{ConnectionLimits, RequestMemory};
+
+    const REQUESTS: u32 = 3000;
+
+    /// Of every size up to 16 KiB, so that it often arrives in pieces.
+    fn request(index: u32) -> Vec<u8> {
+        let filler = index.wrapping_mul(2_654_435_761);
+        let mut request = index.to_be_bytes().to_vec();
+        request.resize(4 + (filler >> 18) as usize, filler as u8);
+        request
+    }
+
+    /// Answers with the worker that it is and the request itself, some at once and some later.
+    fn echo(worker: usize) -> impl Dispatch {
+        move |_: &Peer, frame: Bytes| {
+            let index = u32::from_be_bytes(*frame.first_chunk().ok_or("too short")?);
+            let reply = async move {
+                if index.is_multiple_of(3) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Reply::Body(Body { parts: vec![Part::Bytes(vec![worker as u8].into()), Part::Bytes(frame)] })
+            };
+            Ok(Started {
+                correlation_id: index as i32,
+                flexible_header: false,
+                pipelined: !index.is_multiple_of(7),
+                long_poll: false,
+                reply: Box::pin(reply),
+            })
+        }
+    }
+
+    fn serve(inbox: Inbox, stop: watch::Receiver<bool>) {
+        let settings = Settings {
+            max_request_bytes: 1 << 20,
+            max_idle: Duration::from_secs(600),
+            memory: RequestMemory::new(Some(64 << 10)),
+        };
+        let worker = inbox.index;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(LocalSet::new().run_until(inbox.serve(echo(worker), settings, stop)));
+    }
+
+    /// Sends all requests without waiting; the workers whose answers came, each to the request whose turn it was.
+    fn ask(mut stream: TcpStream) -> HashSet<u8> {
+        let mut sender = stream.try_clone().unwrap();
+        let sending = thread::spawn(move || {
+            let frame = |index| [&(request(index).len() as u32).to_be_bytes()[..], &request(index)].concat();
+            let all: Vec<u8> = (0..REQUESTS).flat_map(frame).collect();
+            all.chunks(10_007).for_each(|chunk| sender.write_all(chunk).unwrap());
+        });
+        let answered = (0..REQUESTS).map(|index| {
+            let mut size = [0; 4];
+            stream.read_exact(&mut size).unwrap();
+            let mut answer = vec![0; u32::from_be_bytes(size) as usize];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!((&answer[..4], &answer[5..]), (&index.to_be_bytes()[..], &request(index)[..]));
+            answer[4]
+        });
+        let workers = answered.collect();
+        sending.join().unwrap();
+        workers
+    }
+
+    #[test]
+    fn a_connection_that_goes_from_worker_to_worker_loses_nothing_and_answers_in_order() {
+        let (team, inboxes) = Team::new(2);
+        let (stop, stopping) = watch::channel(false);
+        let serving: Vec<_> = inboxes
+            .into_iter()
+            .map(|inbox| {
+                let stopping = stopping.clone();
+                thread::spawn(move || serve(inbox, stopping))
+            })
+            .collect();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let limits = ConnectionLimits::new(100, 100, &Default::default()).unwrap();
+        let asking: Vec<_> = (0..4)
+            .map(|_| {
+                let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let (stream, address) = listener.accept().unwrap();
+                stream.set_nonblocking(true).unwrap();
+                team.admit(stream, Peer { listener: "TEST".into(), address }, limits.admit(address.ip()).unwrap());
+                thread::spawn(move || ask(client))
+            })
+            .collect();
+        let done = Arc::new(AtomicBool::new(false));
+        let changing = thread::spawn({
+            let (team, done) = (team.clone(), done.clone());
+            move || {
+                for serving in [2, 1].into_iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
+                    team.balance.set_serving(serving);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let workers: Vec<_> = asking.into_iter().map(|asking| asking.join().unwrap()).collect();
+        done.store(true, Ordering::Relaxed);
+        changing.join().unwrap();
+        // Every second place is the second worker's where both serve.
+        assert_eq!(workers, [[0].into(), [0, 1].into(), [0].into(), HashSet::from([0, 1])]);
+        stop.send(true).unwrap();
+        serving.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_eq!(team.places.iter().map(|place| place.load(Ordering::Relaxed)).sum::<usize>(), 0);
+    }
 }

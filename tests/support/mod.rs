@@ -117,8 +117,8 @@ async fn serve(options: Options, seen: Arc<Seen>, stopping: watch::Receiver<bool
     let bound = net::bind(&listener, -1).unwrap();
     let address = bound.address;
     let limits = ConnectionLimits::new(options.max_connections, options.max_connections_per_ip, &BTreeMap::new());
-    let (handle, inbox) = net::worker();
-    spawn_local(net::accept_loop(bound.listen(128).unwrap(), false, -1, limits.unwrap(), Arc::new([handle])));
+    let (team, mut inboxes) = net::Team::new(1);
+    spawn_local(net::accept_loop(bound.listen(128).unwrap(), false, -1, limits.unwrap(), team));
     tell.send(address).unwrap();
     let settings = Settings {
         max_request_bytes: options.max_request_bytes,
@@ -127,7 +127,7 @@ async fn serve(options: Options, seen: Arc<Seen>, stopping: watch::Receiver<bool
     };
     let file = options.file;
     let dispatch = move |_: &Peer, frame: Bytes| start(&seen, file.clone(), frame);
-    inbox.serve(dispatch, settings, stopping).await;
+    inboxes.remove(0).serve(dispatch, settings, stopping).await;
 }
 
 fn start(seen: &Arc<Seen>, file: Option<FileSlice>, mut frame: Bytes) -> Result<Started, String> {
