@@ -18,8 +18,9 @@ use crate::error::{ApiError, ErrorCode};
 /// What a restart forgets.
 #[derive(Debug, Default)]
 pub struct Soft {
-    /// Classic groups with members or pending ones; the others are as their record says.
-    pub(super) classic: HashMap<Name, ClassicGroup>,
+    /// Classic groups with members or pending ones; the others are as their record says. Boxed, so that of very many the
+    /// map itself stays in a processor's cache.
+    pub(super) classic: HashMap<Name, Box<ClassicGroup>>,
     pub(super) consumer: HashMap<Name, Watch>,
     pub(super) topic_hashes: TopicHashes,
     pub(super) timers: Timers,
@@ -79,7 +80,7 @@ pub(super) fn group_not_found<T>(group: &str) -> Result<T> {
 /// A classic group as it is in the soft state, or else as its record says.
 pub(super) fn classic<'a>(
     hard: &Hard,
-    soft: &'a HashMap<Name, ClassicGroup>,
+    soft: &'a HashMap<Name, Box<ClassicGroup>>,
     group: &str,
 ) -> Option<Cow<'a, ClassicGroup>> {
     if let Some(group) = soft.get(group) {
@@ -171,15 +172,15 @@ impl<'a> Turn<'a> {
     }
 
     /// Takes a classic group out of the soft state (or its record), to be changed and put back.
-    pub(super) fn take_classic(&mut self, group: &str) -> Option<ClassicGroup> {
+    pub(super) fn take_classic(&mut self, group: &str) -> Option<Box<ClassicGroup>> {
         match self.soft.classic.remove(group) {
             Some(group) => Some(group),
-            None => classic(self.hard, &HashMap::new(), group).map(Cow::into_owned),
+            None => classic(self.hard, &HashMap::new(), group).map(|group| Box::new(group.into_owned())),
         }
     }
 
     /// Nobody is in it, or on the way: its record says all there is to say.
-    pub(super) fn put_classic(&mut self, group: ClassicGroup) {
+    pub(super) fn put_classic(&mut self, group: Box<ClassicGroup>) {
         if !group.is_empty() || group.has_pending_members() {
             self.soft.classic.insert(group.id.clone(), group);
         }

@@ -88,13 +88,13 @@ impl Turn<'_> {
         self.out.joins.push((joining.token, join_error(joining.member(), code)));
     }
 
-    fn join_classic(&mut self, group: Option<ClassicGroup>, joining: Joining<'_>) {
+    fn join_classic(&mut self, group: Option<Box<ClassicGroup>>, joining: Joining<'_>) {
         let unknown = joining.member().is_empty();
         let mut group = match group {
             Some(group) => group,
             // A group that was deleted, or expired, has no members that could come back to it.
             None if !unknown => return self.refuse_join(&joining, ErrorCode::UnknownMemberId),
-            None => ClassicGroup::new(joining.request.group_id.as_str().into(), self.now_ms),
+            None => Box::new(ClassicGroup::new(joining.request.group_id.as_str().into(), self.now_ms)),
         };
         if !self.has_room(&group, joining.member()) {
             self.remove_member(&mut group, joining.member());

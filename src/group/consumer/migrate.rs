@@ -19,7 +19,7 @@ use crate::group::timers::Timer;
 
 impl Turn<'_> {
     /// A member of the new protocol joins a classic group of consumers.
-    pub(super) fn upgrade(&mut self, mut classic: ClassicGroup) -> Result<ConsumerGroup> {
+    pub(super) fn upgrade(&mut self, mut classic: Box<ClassicGroup>) -> Result<ConsumerGroup> {
         let id = classic.id.clone();
         let members = match self.check_upgrade(&classic).and_then(|()| self.converted_members(&classic)) {
             Ok(members) => members,
@@ -116,7 +116,7 @@ impl Turn<'_> {
         if rebalances {
             self.prepare_rebalance(&mut classic);
         }
-        self.put_classic(classic);
+        self.put_classic(Box::new(classic));
         true
     }
 
