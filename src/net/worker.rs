@@ -107,8 +107,9 @@ impl Inbox {
         loop {
             tokio::select! {
                 Some(accepted) = self.accepted.recv() => {
-                    let seat = Seat::new(&open);
-                    spawn_local(serve_one(accepted, dispatch.clone(), settings.clone(), seat));
+                    if let Some(serving) = serve_one(accepted, dispatch.clone(), &settings, Seat::new(&open)) {
+                        spawn_local(serving);
+                    }
                 }
                 // An error means that the server is gone: the same as a stop.
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -122,22 +123,36 @@ impl Inbox {
     }
 }
 
-async fn serve_one<D: Dispatch>(accepted: Accepted, dispatch: D, settings: Settings, seat: Seat) {
+/// The future has what it needs once, and no more: there may be very many.
+fn serve_one<D: Dispatch>(
+    accepted: Accepted,
+    dispatch: D,
+    settings: &Settings,
+    seat: Seat,
+) -> Option<impl Future<Output = ()> + use<D>> {
     let Accepted { stream, guest, received } = accepted;
-    let (address, listener) = (guest.peer.address, guest.peer.listener.clone());
-    let stream = match TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => return tracing::warn!(%address, %error, "connection closed: cannot be registered"),
-    };
-    seat.take().await;
-    let received = received.unwrap_or_else(|| Received::nothing(&settings));
-    let mut connection = Connection::new(Parts { stream, received }, guest.peer.clone(), dispatch, &settings);
-    let end = poll_fn(|cx| {
-        let _serving = Serving::begin();
-        seat.open.meter.count(&guest.place.team.balance);
-        connection.poll(cx, seat.wish(&guest.place))
+    let stream = TcpStream::from_std(stream).inspect_err(|error| {
+        tracing::warn!(address = %guest.peer.address, %error, "connection closed: cannot be registered");
     });
-    match end.await {
+    let received = received.unwrap_or_else(|| Received::nothing(settings));
+    let parts = Parts { stream: stream.ok()?, received };
+    let mut connection = Connection::new(parts, guest.peer.clone(), dispatch, settings);
+    Some(async move {
+        seat.take().await;
+        let end = poll_fn(|cx| {
+            let _serving = Serving::begin();
+            seat.open.meter.count(&guest.place.team.balance);
+            connection.poll(cx, seat.wish(&guest.place))
+        });
+        let end = end.await;
+        finish(guest, connection, end);
+    })
+}
+
+/// The socket is closed before the permit is given back.
+fn finish<D: Dispatch>(guest: Guest, connection: Connection<D>, end: End) {
+    let Peer { address, ref listener } = guest.peer;
+    match end {
         End::Elsewhere => {
             let Parts { stream, received } = connection.into_parts();
             match stream.into_std() {
