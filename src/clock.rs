@@ -1,6 +1,8 @@
 //! The only place that asks for the time.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock;
@@ -14,5 +16,11 @@ impl Clock {
     /// For measuring spans; never goes back.
     pub fn monotonic(&self) -> Instant {
         Instant::now()
+    }
+
+    /// What this thread has had of a processor since it began.
+    pub fn thread_cpu(&self) -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock::Clock;
 
 /// What is measured is at least so long, so that a worker that has to catch up is not taken for a busy one.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -115,26 +116,23 @@ pub struct Meter {
 
 impl Meter {
     pub fn new(worker: usize) -> Meter {
-        Meter { worker, turns: Cell::new(0), begun: Cell::new((Instant::now(), thread_cpu())) }
+        Meter { worker, turns: Cell::new(0), begun: Cell::new((Clock.monotonic(), Clock.thread_cpu())) }
     }
 
     /// The worker has done something for a connection.
     pub fn count(&self, balance: &Balance) {
         let turns = self.turns.get() + 1;
         self.turns.set(turns % TURNS_A_LOOK);
-        let (begun, cpu_before) = self.begun.get();
-        if turns < TURNS_A_LOOK || begun.elapsed() < WINDOW {
+        if turns < TURNS_A_LOOK {
             return;
         }
-        let (ended, cpu) = (Instant::now(), thread_cpu());
-        self.begun.set((ended, cpu));
-        balance.report(self.worker, Window { begun, ended, cpu: cpu.saturating_sub(cpu_before) });
+        let ((begun, cpu_before), ended) = (self.begun.get(), Clock.monotonic());
+        if ended - begun >= WINDOW {
+            let cpu = Clock.thread_cpu();
+            self.begun.set((ended, cpu));
+            balance.report(self.worker, Window { begun, ended, cpu: cpu.saturating_sub(cpu_before) });
+        }
     }
-}
-
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[cfg(test)]

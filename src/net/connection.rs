@@ -88,9 +88,7 @@ pub struct Connection<D> {
     peer: Peer,
     dispatch: D,
     memory: Arc<RequestMemory>,
-    frames: FrameBuffer,
-    /// Memory for the frame that is being received.
-    grant: Option<MemoryGrant>,
+    received: Received,
     in_flight: VecDeque<Request>,
     in_flight_bytes: usize,
     /// Not started: it runs alone, and others are in flight.
@@ -124,14 +122,13 @@ enum Progress {
 
 impl<D: Dispatch> Connection<D> {
     pub fn new(parts: Parts, peer: Peer, dispatch: D, settings: &Settings) -> Connection<D> {
-        let Parts { stream, received: Received { frames, grant } } = parts;
+        let Parts { stream, received } = parts;
         Connection {
             stream,
             peer,
             dispatch,
             memory: settings.memory.clone(),
-            frames,
-            grant,
+            received,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             held: None,
@@ -156,7 +153,7 @@ impl<D: Dispatch> Connection<D> {
 
     /// Of one that ended with [`End::Elsewhere`].
     pub fn into_parts(self) -> Parts {
-        Parts { stream: self.stream, received: Received { frames: self.frames, grant: self.grant } }
+        Parts { stream: self.stream, received: self.received }
     }
 
     fn serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -168,7 +165,7 @@ impl<D: Dispatch> Connection<D> {
                 return Poll::Ready(self.end.take().expect("over means that there is an end"));
             }
             // What was sent has made room for the next answer.
-            if has_memory && self.frames.is_whole() && self.may_start() {
+            if has_memory && self.received.frames.is_whole() && self.may_start() {
                 continue;
             }
             if !self.wants_input() || self.receive(cx).is_pending() {
@@ -205,11 +202,13 @@ impl<D: Dispatch> Connection<D> {
     /// Starts the requests that have arrived, as far as order and bounds allow. Pending: the next waits for memory.
     fn start_requests(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.may_start()
-            && self.frames.is_whole()
-            && let Ok(Some(size)) = self.frames.announced()
+            && self.received.frames.is_whole()
+            && let Ok(Some(size)) = self.received.frames.announced()
         {
-            let Some(grant) = self.grant.take().or_else(|| self.memory.take(size, cx)) else { return Poll::Pending };
-            let Ok(Some(frame)) = self.frames.take_frame() else { break };
+            let Some(grant) = self.received.grant.take().or_else(|| self.memory.take(size, cx)) else {
+                return Poll::Pending;
+            };
+            let Ok(Some(frame)) = self.received.frames.take_frame() else { break };
             match (self.dispatch)(&self.peer, frame) {
                 Ok(started) => {
                     let request = Request::new(started, grant);
@@ -284,7 +283,7 @@ impl<D: Dispatch> Connection<D> {
     }
 
     fn wants_input(&self) -> bool {
-        self.end.is_none() && !self.frames.is_whole() && self.may_start()
+        self.end.is_none() && !self.received.frames.is_whole() && self.may_start()
     }
 
     /// One receive. Waits for readiness first, so that a connection without traffic needs no buffer.
@@ -301,16 +300,16 @@ impl<D: Dispatch> Connection<D> {
     /// Memory is asked for as soon as a frame's size is known, then readiness waited for.
     fn try_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        if self.grant.is_none()
-            && let Some(size) = self.frames.announced().map_err(invalid)?
+        if self.received.grant.is_none()
+            && let Some(size) = self.received.frames.announced().map_err(invalid)?
         {
             match self.memory.take(size, cx) {
-                Some(grant) => self.grant = Some(grant),
+                Some(grant) => self.received.grant = Some(grant),
                 None => return Poll::Pending,
             }
         }
         ready!(self.stream.poll_read_ready(cx))?;
-        let mut room = self.frames.for_reading().map_err(invalid)?;
+        let mut room = self.received.frames.for_reading().map_err(invalid)?;
         pin!(self.stream.read_buf(&mut room)).poll(cx)
     }
 
@@ -318,7 +317,7 @@ impl<D: Dispatch> Connection<D> {
     fn is_over(&self) -> bool {
         let answered = match &self.end {
             None => false,
-            Some(End::Client(_)) => self.in_flight.is_empty() && !self.frames.is_whole(),
+            Some(End::Client(_)) => self.in_flight.is_empty() && !self.received.frames.is_whole(),
             Some(End::Stopping) => self.in_flight.iter().all(|request| request.long_poll),
             Some(_) => self.in_flight.is_empty(),
         };
@@ -328,7 +327,7 @@ impl<D: Dispatch> Connection<D> {
     /// Between requests a connection holds no buffers: taking new ones costs next to nothing, and thousands that each
     /// kept theirs would.
     fn release(&mut self) {
-        self.frames.release();
+        self.received.frames.release();
         self.output.release();
         self.in_flight = VecDeque::new();
     }

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
-use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
@@ -18,6 +17,7 @@ use super::balance::{Balance, Meter};
 use super::connection::{Connection, Dispatch, End, Parts, Received, Settings, Wish};
 use super::limits::ConnectionPermit;
 use crate::api::Peer;
+use crate::clock::Clock;
 
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Team {
     pub fn new(workers: usize) -> (Arc<Team>, Vec<Inbox>) {
         let (inboxes, accepted): (_, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let places = (0..workers).map(|_| AtomicUsize::new(0)).collect();
-        let team = Arc::new(Team { balance: Balance::new(workers, Instant::now()), inboxes, places });
+        let team = Arc::new(Team { balance: Balance::new(workers, Clock.monotonic()), inboxes, places });
         let inbox = |(index, accepted)| Inbox { accepted, index };
         (team, accepted.into_iter().enumerate().map(inbox).collect())
     }
