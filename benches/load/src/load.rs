@@ -44,17 +44,25 @@ impl Outcome {
         self.bytes as f64 / (1u64 << 20) as f64 / self.usage.wall.as_secs_f64()
     }
 
+    /// CPU seconds for each GiB.
+    pub fn per_gib(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() / self.gib()
+    }
+
+    fn gib(&self) -> f64 {
+        self.bytes as f64 / (1u64 << 30) as f64
+    }
+
     /// One line for people.
     pub fn summary(&self) -> String {
-        let gib = self.bytes as f64 / (1u64 << 30) as f64;
-        let per_gib = |cpu: Duration| cpu.as_secs_f64() / gib;
         let Usage { broker_cpu, client_cpu, other_cpu, .. } = self.usage;
         format!(
-            "{gib:.2} GiB, {:.0} MiB/s, CPU s/GiB: broker {:.2}, client {:.2}, rest of the machine {:.2}",
+            "{:.2} GiB, {:.0} MiB/s, CPU s/GiB: broker {:.2}, client {:.2}, rest of the machine {:.2}",
+            self.gib(),
             self.mib_per_second(),
-            per_gib(broker_cpu),
-            per_gib(client_cpu),
-            per_gib(other_cpu),
+            self.per_gib(broker_cpu),
+            self.per_gib(client_cpu),
+            self.per_gib(other_cpu),
         )
     }
 }

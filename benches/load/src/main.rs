@@ -12,6 +12,7 @@ mod connection;
 mod durable;
 mod filler;
 mod groups;
+mod least;
 mod load;
 mod meter;
 mod metrics;
@@ -69,6 +70,9 @@ enum Command {
     Transactions(transactions::Options),
     /// Measure what Ottla and Apache Kafka need to remember producers that do nothing any more.
     ProducerIds(transactions::IdOptions),
+    /// Serve as what `side-by-side` compares Ottla with, too: the least that produce can cost.
+    #[command(hide = true)]
+    Least(least::Options),
     /// Measure Ottla and Apache Kafka in the same run.
     SideBySide(side_by_side::Options),
 }
@@ -148,6 +152,7 @@ fn main() -> Result<()> {
         Command::Partitions(options) => partitions::run(&options)?,
         Command::Transactions(options) => transactions::run(&options)?,
         Command::ProducerIds(options) => transactions::run_ids(&options)?,
+        Command::Least(options) => least::serve(&options)?,
         Command::SideBySide(options) => side_by_side::run(&options)?,
     }
     Ok(())

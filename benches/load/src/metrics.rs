@@ -34,7 +34,7 @@ impl Metric {
     }
 }
 
-const CPU: &str = "CPU s/GiB";
+pub const CPU: &str = "CPU s/GiB";
 
 /// What the brokers are compared by.
 pub const COMPARED: &[Metric] = &[
@@ -61,6 +61,7 @@ pub const COMPARED: &[Metric] = &[
 pub const SANITY: &[Metric] = &[
     Metric::lower("produce_1k_client", "Produce 1 KB: client", CPU),
     Metric::lower("produce_1k_other", "Produce 1 KB: rest of the machine", CPU),
+    Metric::lower("produce_1k_later", "Produce 1 KB: afterwards, until all is on the disk", CPU),
     Metric::lower("produce_1k_workers", "Produce 1 KB: io_uring workers, part of the broker's", CPU),
     Metric::lower("produce_100_client", "Produce 100 B: client", CPU),
     Metric::lower("produce_100_other", "Produce 100 B: rest of the machine", CPU),
@@ -74,11 +75,23 @@ pub const SANITY: &[Metric] = &[
 #[derive(Default)]
 pub struct Results {
     values: BTreeMap<(Kind, String), Vec<f64>>,
+    /// CPU s/GiB and MiB/s of the program that is no broker (`least`).
+    least: Vec<(f64, f64)>,
 }
 
 impl Results {
     pub fn add(&mut self, kind: Kind, id: impl Into<String>, value: f64) {
         self.values.entry((kind, id.into())).or_default().push(value);
+    }
+
+    pub fn add_least(&mut self, cpu_per_gib: f64, mib_per_second: f64) {
+        self.least.push((cpu_per_gib, mib_per_second));
+    }
+
+    /// The medians.
+    pub fn least(&self) -> Option<(f64, f64)> {
+        let (cpu, rate): (Vec<f64>, Vec<f64>) = self.least.iter().copied().unzip();
+        median(&cpu).zip(median(&rate))
     }
 
     pub fn rounds(&self, kind: Kind, metric: &Metric) -> &[f64] {
