@@ -1,5 +1,5 @@
-// franz-go groups BOOTSTRAP TOPIC COUNT GROUP PARTITIONS: two members share a topic, one leaves, the other takes over and
-// reads to the end; what is committed stays.
+// franz-go groups BOOTSTRAP TOPIC COUNT GROUP PARTITIONS [server]: two members share a topic, one leaves, the other takes
+// over and reads to the end; what is committed stays. With `server` it is the broker that assigns (KIP-848).
 package main
 
 import (
@@ -31,19 +31,23 @@ func groups(arguments []string) {
 	check(err)
 	partitions, err := strconv.ParseInt(arguments[4], 10, 64)
 	check(err)
+	var balancing []kgo.Opt
+	if len(arguments) > 5 && arguments[5] == "server" {
+		balancing = []kgo.Opt{kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())}
+	}
 	var seen sync.Map
 	var records atomic.Int64
 
 	join := func() *member {
 		m := &member{done: make(chan struct{})}
 		lost := func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { m.add(gone, -1) }
-		m.client, err = kgo.NewClient(
+		m.client, err = kgo.NewClient(append([]kgo.Opt{
 			kgo.SeedBrokers(bootstrap), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(500*time.Millisecond),
 			kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, got map[string][]int32) { m.add(got, 1) }),
 			kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost),
-			kgo.AutoCommitInterval(100*time.Millisecond),
-		)
+			kgo.AutoCommitInterval(100 * time.Millisecond),
+		}, balancing...)...)
 		check(err)
 		go func() {
 			defer close(m.done)

@@ -257,12 +257,25 @@ pub fn committed_values(bootstrap: &str, topic: &str, partitions: i32, count: us
     values
 }
 
+/// The settings that choose a protocol for a group. With KIP-848 the broker sets how often members are heard of.
+pub const CLASSIC: [(&str, &str); 2] = [("group.protocol", "classic"), ("heartbeat.interval.ms", "500")];
+pub const CONSUMER: [(&str, &str); 1] = [("group.protocol", "consumer")];
+
 /// Two members share the topic, one leaves, the other takes over and reads to the end; all that was read is committed.
-pub fn share_group(bootstrap: &str, topic: &str, group: &str, partitions: u64, count: u64) {
+pub fn share_group(
+    bootstrap: &str,
+    topic: &str,
+    group: &str,
+    (partitions, count): (u64, u64),
+    settings: &[(&str, &str)],
+) {
     let join = || -> BaseConsumer {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap).set("group.id", group).set("auto.offset.reset", "earliest");
-        config.set("enable.auto.commit", "false").set("heartbeat.interval.ms", "500");
+        config.set("enable.auto.commit", "false");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
         let consumer: BaseConsumer = config.create().unwrap();
         consumer.subscribe(&[topic]).unwrap();
         consumer

@@ -3,8 +3,10 @@
 
 use compat_tests::broker::Broker;
 use compat_tests::clients::{JavaClient, go, java, node, python};
+use compat_tests::connection::Connection;
 use compat_tests::dump::dump_all;
 use compat_tests::{librdkafka, records};
+use kafka_protocol::messages::ListGroupsRequest;
 
 const COUNT: u64 = 1_200;
 const PARTITIONS: u64 = 6;
@@ -22,6 +24,13 @@ fn broker(topics: &[&str]) -> Broker {
         librdkafka::produce(&broker.bootstrap(), topic, &[], PARTITIONS, records::base_ms(), COUNT);
     }
     broker
+}
+
+/// Of the protocol that the group's last members spoke: what a client falls back to without a word.
+fn group_type(broker: &Broker, group: &str) -> String {
+    let listed = Connection::open(&broker.bootstrap()).call(&ListGroupsRequest::default(), 5);
+    let group = listed.groups.into_iter().find(|listed| &*listed.group_id.0 == group);
+    group.map_or("none".to_owned(), |group| group.group_type.to_lowercase())
 }
 
 fn share(broker: &Broker, client: JavaClient, name: &str, settings: &[&str]) {
@@ -59,10 +68,23 @@ fn java_with_the_consumer_protocol() {
 #[test]
 fn commits_survive_kill_9() {
     let mut broker = broker(&["t"]);
-    librdkafka::share_group(&broker.bootstrap(), "t", "g", PARTITIONS, COUNT);
+    librdkafka::share_group(&broker.bootstrap(), "t", "g", (PARTITIONS, COUNT), &librdkafka::CLASSIC);
     broker.kill();
     broker.restart();
     assert_eq!(librdkafka::committed(&broker.bootstrap(), "t", "g", PARTITIONS), COUNT as i64);
+}
+
+#[test]
+fn librdkafka_with_the_consumer_protocol() {
+    let mut broker = broker(&["uniform", "range"]);
+    for assignor in ["uniform", "range"] {
+        let settings = [&librdkafka::CONSUMER[..], &[("group.remote.assignor", assignor)]].concat();
+        librdkafka::share_group(&broker.bootstrap(), assignor, assignor, (PARTITIONS, COUNT), &settings);
+        assert_eq!(librdkafka::committed(&broker.bootstrap(), assignor, assignor, PARTITIONS), COUNT as i64);
+        assert_eq!(group_type(&broker, assignor), "consumer");
+    }
+    broker.stop();
+    dump_all(&broker.data_dir());
 }
 
 fn arguments(broker: &Broker, topic: &str) -> [String; 5] {
@@ -78,10 +100,13 @@ fn kafka_python() {
 
 #[test]
 fn franz_go() {
-    let broker = broker(&["go"]);
-    let arguments = arguments(&broker, "go");
-    go(&[&["groups"], &arguments.each_ref().map(|text| &**text)[..]].concat());
-    assert_eq!(librdkafka::committed(&broker.bootstrap(), "go", "go", PARTITIONS), COUNT as i64);
+    let broker = broker(&["classic", "consumer"]);
+    for (name, balancer) in [("classic", "client"), ("consumer", "server")] {
+        let arguments = arguments(&broker, name);
+        go(&[&["groups"], &arguments.each_ref().map(|text| &**text)[..], &[balancer]].concat());
+        assert_eq!(librdkafka::committed(&broker.bootstrap(), name, name, PARTITIONS), COUNT as i64);
+        assert_eq!(group_type(&broker, name), name);
+    }
 }
 
 #[test]
