@@ -41,14 +41,25 @@ pub fn spawn_java(client: JavaClient, class: &str, arguments: &[&str]) -> Child 
 
 /// Starts the Java program `class` with Kafka Streams; it ends with its standard input.
 pub fn spawn_streams(class: &str, arguments: &[&str]) -> Child {
-    let source = java_dir().join("streams");
-    once_changed("streams", &[&source], || {
+    spawn_java_of("streams", &format!("compat.{class}"), arguments)
+}
+
+/// Starts a worker of Kafka Connect in distributed mode.
+pub fn spawn_connect(properties: &Path) -> Child {
+    let properties = properties.to_str().expect("a path in UTF-8");
+    spawn_java_of("connect", "org.apache.kafka.connect.cli.ConnectDistributed", &[properties])
+}
+
+/// Starts `main_class` of a project that is built by itself.
+fn spawn_java_of(project: &str, main_class: &str, arguments: &[&str]) -> Child {
+    let source = java_dir().join(project);
+    once_changed(project, &[&source], || {
         run(in_dir("mvn", &source, &["-q", "-B", "package"]));
     });
     let mut command = Command::new("java");
     command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp"]);
     command.arg(format!("{0}/target/classes:{0}/target/lib/*", source.display()));
-    command.arg(format!("compat.{class}")).args(arguments);
+    command.arg(main_class).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
     command.spawn().unwrap()
 }
