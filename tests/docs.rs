@@ -92,6 +92,7 @@ const PINS: &[(&str, &str, &str, &str)] = &[
     ("kafka-python", "compat-tests/python/requirements.txt", "kafka-python==", "\n"),
     ("confluent-kafka", "compat-tests/python/requirements.txt", "confluent-kafka==", "\n"),
     ("franz-go", "compat-tests/go/go.mod", "github.com/twmb/franz-go v", "\n"),
+    ("spring-kafka", "compat-tests/java/spring/pom.xml", "spring-kafka</artifactId><version>", "<"),
     ("kafkajs", "compat-tests/node/package.json", "\"kafkajs\": \"", "\""),
 ];
 

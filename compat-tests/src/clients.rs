@@ -34,24 +34,27 @@ pub fn java_with_tools(class: &str, arguments: &[&str]) -> String {
 
 /// Starts the Java program `class` with a pipe to its standard input.
 pub fn spawn_java(client: JavaClient, class: &str, arguments: &[&str]) -> Child {
-    let mut command = java_command(client, class, arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    command.spawn().unwrap()
+    spawn(java_command(client, class, arguments))
 }
 
 /// Starts the Java program `class` with Kafka Streams; it ends with its standard input.
 pub fn spawn_streams(class: &str, arguments: &[&str]) -> Child {
-    spawn_java_of("streams", &format!("compat.{class}"), arguments)
+    spawn(java_of("streams", &format!("compat.{class}"), arguments))
 }
 
 /// Starts a worker of Kafka Connect in distributed mode.
 pub fn spawn_connect(properties: &Path) -> Child {
     let properties = properties.to_str().expect("a path in UTF-8");
-    spawn_java_of("connect", "org.apache.kafka.connect.cli.ConnectDistributed", &[properties])
+    spawn(java_of("connect", "org.apache.kafka.connect.cli.ConnectDistributed", &[properties]))
 }
 
-/// Starts `main_class` of a project that is built by itself.
-fn spawn_java_of(project: &str, main_class: &str, arguments: &[&str]) -> Child {
+/// Runs the Java program `class` with spring-kafka to its end, which must be a good one.
+pub fn spring(class: &str, arguments: &[&str]) {
+    run(java_of("spring", &format!("compat.{class}"), arguments));
+}
+
+/// `main_class` of a project that is built by itself.
+fn java_of(project: &str, main_class: &str, arguments: &[&str]) -> Command {
     let source = java_dir().join(project);
     once_changed(project, &[&source], || {
         run(in_dir("mvn", &source, &["-q", "-B", "package"]));
@@ -60,6 +63,11 @@ fn spawn_java_of(project: &str, main_class: &str, arguments: &[&str]) -> Child {
     command.args(["-Xmx512m", "-XX:+UseSerialGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp"]);
     command.arg(format!("{0}/target/classes:{0}/target/lib/*", source.display()));
     command.arg(main_class).args(arguments);
+    command
+}
+
+/// With a pipe to its standard input.
+fn spawn(mut command: Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
     command.spawn().unwrap()
 }

@@ -1,7 +1,7 @@
-//! kafka-clients, the newest and one of 2021: the tutorials' producer and consumer, and the Admin client.
+//! kafka-clients, the newest and one of 2021: the tutorials' producer and consumer, the Admin client, and spring-kafka.
 
 use compat_tests::broker::Broker;
-use compat_tests::clients::{JavaClient, java};
+use compat_tests::clients::{JavaClient, java, spring};
 use compat_tests::dump::dump_all;
 use compat_tests::librdkafka;
 use compat_tests::records::{self, HeaderValues};
@@ -35,6 +35,15 @@ fn tutorial_with_2_8_2() {
 fn admin() {
     let mut broker = Broker::start(&[("num.partitions", "3")]);
     java(JavaClient::V4_3_1, "AdminTour", &[&broker.bootstrap(), &records::base_ms().to_string()]);
+    broker.stop();
+    dump_all(&broker.data_dir());
+}
+
+#[test]
+fn spring_kafka() {
+    let mut broker =
+        Broker::start(&[("offsets.topic.num.partitions", "3"), ("transaction.state.log.num.partitions", "3")]);
+    spring("SpringTour", &[&broker.bootstrap()]);
     broker.stop();
     dump_all(&broker.data_dir());
 }
