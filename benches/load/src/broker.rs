@@ -215,7 +215,7 @@ impl Broker {
             ensure!(Instant::now() < deadline, "{} keeps the files of deleted topic {topic}", self.kind.name());
             sleep(Duration::from_millis(50));
         }
-        Ok(rustix::fs::syncfs(File::open(data)?)?)
+        sync_disk(&data)
     }
 
     /// A connection, a topic, a record. Each attempt has its own topic, as one that failed may have left its behind.
@@ -338,6 +338,11 @@ fn kafka(jars: &Path, home: &Path, address: SocketAddr, settings: &[&str]) -> Re
     let mut serve = java("kafka.Kafka");
     serve.arg(&properties);
     Ok(serve)
+}
+
+/// What is dirty on the file system of `dir` goes to the disk now.
+pub fn sync_disk(dir: &Path) -> Result<()> {
+    Ok(rustix::fs::syncfs(File::open(dir)?)?)
 }
 
 fn free_port() -> Result<u16> {

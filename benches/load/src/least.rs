@@ -2,7 +2,7 @@
 //! them to files as Ottla does and answers. It is no broker: one thread, no requests, no batches, no offsets, nobody to
 //! wait for. What a broker takes beyond it is the broker's own.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::pwritev;
 use rustix::net::sockopt::set_tcp_congestion;
 
+use crate::broker::{Programs, sync_disk};
 use crate::load::{self, Outcome, ProduceLoad, Target};
 
 /// Received together from a connection: some 64 KiB batches, and no more than stays in a core's cache.
@@ -41,8 +42,8 @@ pub struct Options {
 }
 
 /// Produces to the program, in a process of its own, and measures that.
-pub fn produce(data: &Path, load: ProduceLoad, partitions: i32, connections: usize) -> Result<Outcome> {
-    let dir = tempfile::Builder::new().prefix("ottla-load-").tempdir_in(data)?;
+pub fn produce(programs: &Programs, load: ProduceLoad, partitions: i32, connections: usize) -> Result<Outcome> {
+    let dir = programs.home()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("least").arg(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
     command.args(["--connections", &connections.to_string(), "--logs", &partitions.to_string()]);
@@ -55,8 +56,8 @@ pub fn produce(data: &Path, load: ProduceLoad, partitions: i32, connections: usi
     })();
     child.kill()?;
     child.wait()?;
-    fs::remove_dir_all(dir.path())?;
-    rustix::fs::sync();
+    dir.close()?;
+    sync_disk(&programs.data)?;
     outcome
 }
 
@@ -97,10 +98,9 @@ pub fn serve(options: &Options) -> Result<()> {
             });
             log.write(own.map(|(_, frame)| IoSlice::new(frame)).collect())?;
         }
-        let answered: Vec<(usize, usize)> =
-            frames.iter().map(|frames| (frames.len(), frames.iter().map(|frame| frame.len()).sum())).collect();
-        for (connection, (frames, bytes)) in connections.iter_mut().zip(answered) {
-            connection.answer(frames, bytes)?;
+        let answered: Vec<Answered> = frames.iter().map(|frames| Answered::of(frames)).collect();
+        for (connection, answered) in connections.iter_mut().zip(answered) {
+            connection.answer(&answered)?;
         }
     }
     std::io::stdin().read_to_end(&mut Vec::new())?;
@@ -113,7 +113,20 @@ struct Connection {
     filled: usize,
     /// The log of the next frame: they come for one after another, as the generator sends them.
     first: usize,
+}
+
+/// What frames come to.
+struct Answered {
+    frames: usize,
+    bytes: usize,
     answers: Vec<u8>,
+}
+
+impl Answered {
+    fn of(frames: &[&[u8]]) -> Answered {
+        let bytes = frames.iter().map(|frame| frame.len()).sum();
+        Answered { frames: frames.len(), bytes, answers: frames.iter().flat_map(|frame| answer(frame)).collect() }
+    }
 }
 
 impl Connection {
@@ -121,7 +134,7 @@ impl Connection {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         set_tcp_congestion(&stream, "reno")?; // as Ottla's within a machine
-        Ok(Connection { stream, buffer: vec![0; BUFFER_BYTES], filled: 0, first: nth, answers: Vec::new() })
+        Ok(Connection { stream, buffer: vec![0; BUFFER_BYTES], filled: 0, first: nth })
     }
 
     /// What is there, as far as there is room; false at the end of the stream.
@@ -148,19 +161,10 @@ impl Connection {
         frames
     }
 
-    /// Answers its first frames, which are so many bytes.
-    fn answer(&mut self, frames: usize, bytes: usize) -> Result<()> {
-        let mut at = 0;
-        self.answers.clear();
-        while at < bytes {
-            let length = u32::from_be_bytes(*self.buffer[at..].first_chunk().context("a whole frame")?);
-            self.answers.extend(answer(self.buffer[at + 8..].first_chunk().context("a request header")?));
-            at += 4 + length as usize;
-        }
-        if frames > 0 {
-            // A few hundred bytes always find room.
-            self.stream.write_all(&self.answers)?;
-        }
+    /// Its first frames are dealt with.
+    fn answer(&mut self, &Answered { frames, bytes, ref answers }: &Answered) -> Result<()> {
+        // A few hundred bytes always find room.
+        self.stream.write_all(answers)?;
         self.first += frames;
         self.buffer.copy_within(bytes..self.filled, 0);
         self.filled -= bytes;
@@ -168,8 +172,9 @@ impl Connection {
     }
 }
 
-/// Produce v9: partition 0 of topic `least` took the batch at offset 0.
-fn answer(correlation_id: &[u8; 4]) -> Vec<u8> {
+/// To the Produce v9 in a frame: partition 0 of topic `least` took the batch at offset 0.
+fn answer(frame: &[u8]) -> Vec<u8> {
+    let correlation_id = &frame[8..12]; // behind the length, the API key and the version
     let mut body = vec![0, 2, 6];
     body.extend(b"least");
     body.push(2);
@@ -236,7 +241,9 @@ mod tests {
 
     #[test]
     fn the_generator_takes_its_answers() {
-        let frame = answer(&7i32.to_be_bytes());
+        let mut request = wire::produce("least", 0, &[]);
+        request.set_correlation_id(7);
+        let frame = answer(request.bytes());
         assert_eq!(u32::from_be_bytes(*frame.first_chunk().unwrap()) as usize, frame.len() - 4);
         assert_eq!(frame[4..8], 7i32.to_be_bytes());
         assert_eq!(wire::produced_offset(&frame[4..]).unwrap(), 0);

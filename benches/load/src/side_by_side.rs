@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use crate::broker::{Broker, Kind, Pair, Programs};
+use crate::broker::{Broker, Kind, Pair, Programs, sync_disk};
 use crate::connection::Connection;
 use crate::filler::Filler;
 use crate::least;
@@ -164,20 +164,17 @@ fn measure_loads(kinds: &[Kind], programs: &Programs, plan: Plan, results: &mut 
         brokers.push(broker);
     }
     let mut filler = plan.fills_memory.then(|| Filler::new(&programs.data)).transpose()?;
+    let mut fill = || filler.as_mut().map_or(Ok(()), Filler::fill);
     for round in 0..plan.rounds {
         for scenario in Scenario::ALL {
             for broker in in_turn(round, &brokers) {
-                if let Some(filler) = &mut filler {
-                    filler.fill()?;
-                }
+                fill()?;
                 broker.awake(|| measure(broker, scenario, round, plan, results))?;
             }
             if scenario == Scenario::Produce1k {
-                if let Some(filler) = &mut filler {
-                    filler.fill()?;
-                }
+                fill()?;
                 let load = plan.produce(scenario, plan.load_bytes);
-                let outcome = least::produce(&programs.data, load, plan.partitions, plan.connections)?;
+                let outcome = least::produce(programs, load, plan.partitions, plan.connections)?;
                 results.add_least(outcome.per_gib(outcome.usage.broker_cpu), outcome.mib_per_second());
                 eprintln!("{}: the least {}", scenario.id(), outcome.summary());
             }
@@ -237,7 +234,7 @@ fn measure(broker: &Broker, scenario: Scenario, round: usize, plan: Plan, result
             results.add(broker.kind, "rss_peak", mib(produced.usage.broker_peak_rss_bytes));
             // What it left in the page cache goes to the disk at the cost of whoever is there.
             let meter = Meter::start(Some(broker.pid()))?;
-            rustix::fs::sync();
+            sync_disk(&broker.data())?;
             let usage = meter.stop()?;
             let later = Outcome { bytes: produced.bytes, usage };
             results.add(broker.kind, "produce_1k_later", later.per_gib(usage.client_cpu + usage.other_cpu));
