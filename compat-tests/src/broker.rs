@@ -221,7 +221,8 @@ impl Drop for Broker {
     }
 }
 
-fn free_port() -> TcpListener {
+/// Nobody else gets it as long as it is bound.
+pub fn free_port() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
 }
 

@@ -38,14 +38,25 @@ pub fn spawn_java(client: JavaClient, class: &str, arguments: &[&str]) -> Child 
 }
 
 /// Starts the Java program `class` with Kafka Streams; it ends with its standard input.
-pub fn spawn_streams(class: &str, arguments: &[&str]) -> Child {
-    spawn(java_of("streams", &format!("compat.{class}"), arguments))
+pub fn spawn_streams(class: &str, arguments: &[&str]) -> Running {
+    Running(spawn(java_of("streams", &format!("compat.{class}"), arguments)))
 }
 
 /// Starts a worker of Kafka Connect in distributed mode.
-pub fn spawn_connect(properties: &Path) -> Child {
+pub fn spawn_connect(properties: &Path) -> Running {
     let properties = properties.to_str().expect("a path in UTF-8");
-    spawn(java_of("connect", "org.apache.kafka.connect.cli.ConnectDistributed", &[properties]))
+    Running(spawn(java_of("connect", "org.apache.kafka.connect.cli.ConnectDistributed", &[properties])))
+}
+
+/// A process that is killed when it is dropped.
+pub struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone after the wait.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs the Java program `class` with spring-kafka to its end, which must be a good one.

@@ -4,14 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use compat_tests::broker::Broker;
-use compat_tests::clients::spawn_connect;
+use compat_tests::broker::{Broker, free_port};
+use compat_tests::clients::{Running, spawn_connect};
 use compat_tests::dump::dump_all;
 use compat_tests::librdkafka;
 
@@ -110,24 +109,14 @@ impl Lines {
     }
 }
 
-/// Is killed when it is dropped.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 struct Worker {
-    process: Option<Process>,
+    process: Option<Running>,
     port: u16,
 }
 
 impl Worker {
     fn start(broker: &Broker, name: &str) -> Worker {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port().local_addr().unwrap().port();
         let properties = format!(
             "bootstrap.servers={}\n\
              group.id=connect\n\
@@ -149,7 +138,7 @@ impl Worker {
         );
         let path = broker.scratch_dir().join(format!("{name}.properties"));
         fs::write(&path, properties).unwrap();
-        Worker { process: Some(Process(spawn_connect(&path))), port }
+        Worker { process: Some(spawn_connect(&path)), port }
     }
 
     fn id(&self) -> String {

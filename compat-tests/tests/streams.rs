@@ -4,7 +4,6 @@
 //! `COMPAT_STREAMS_RECORDS` changes how many lines there are, `COMPAT_STREAMS_KILLS` how often each of the two is killed.
 
 use std::collections::HashMap;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use compat_tests::broker::Broker;
@@ -41,7 +40,7 @@ fn words_are_counted_exactly_once_through_kills() {
     let model = write_lines(&broker.bootstrap(), lines);
     let state = broker.scratch_dir().join("state");
     let arguments = [&*broker.bootstrap(), state.to_str().expect("a path in UTF-8")].map(str::to_owned);
-    let start = || App(spawn_streams("WordCount", &arguments.each_ref().map(|argument| &**argument)));
+    let start = || spawn_streams("WordCount", &arguments.each_ref().map(|argument| &**argument));
     let mut app = start();
 
     let counts = read_counts(&broker.bootstrap());
@@ -78,17 +77,6 @@ fn words_are_counted_exactly_once_through_kills() {
     drop((app, counts));
     broker.stop();
     dump_all(&broker.data_dir());
-}
-
-/// Is killed when it is dropped.
-struct App(Child);
-
-impl Drop for App {
-    fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone after the wait.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Returns how often each word is in them.

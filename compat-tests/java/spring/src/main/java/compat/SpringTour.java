@@ -16,6 +16,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 import org.springframework.context.annotation.AnnotationConfigApplicationContext;
 import org.springframework.context.annotation.Bean;
 import org.springframework.context.annotation.Configuration;
+import org.springframework.kafka.annotation.BackOff;
 import org.springframework.kafka.annotation.DltHandler;
 import org.springframework.kafka.annotation.EnableKafka;
 import org.springframework.kafka.annotation.EnableKafkaRetryTopic;
@@ -161,7 +162,7 @@ public class SpringTour {
             INVOICES.add(invoice);
         }
 
-        @RetryableTopic(attempts = "3", backOff = @org.springframework.kafka.annotation.BackOff(delay = 200))
+        @RetryableTopic(attempts = "3", backOff = @BackOff(delay = 200))
         @KafkaListener(topics = "parcels", groupId = "couriers")
         void deliver(String parcel) {
             if (parcel.equals("lost")) {
